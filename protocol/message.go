@@ -43,3 +43,66 @@ type Reaction struct {
 	Users []UserID `json:"users"`
 	Count int      `json:"count"`
 }
+
+// knownSubtypes are the subtypes whose fields Message has. Others keep what else they carry in Extra.
+var knownSubtypes = map[string]bool{
+	"": true, "bot_message": true, "me_message": true, "thread_broadcast": true, "channel_join": true, "channel_leave": true,
+	"group_join": true, "group_leave": true, "file_share": true,
+}
+
+type plainMessage Message // Message without its methods
+
+// MarshalJSON implements json.Marshaler: the fields of Extra that Message does not have itself stand at the end.
+func (m Message) MarshalJSON() ([]byte, error) {
+	body, err := Marshal(plainMessage(m))
+	if err != nil || len(m.Extra) <= 2 {
+		return body, err
+	}
+	var own, extra map[string]json.RawMessage
+	if err := json.Unmarshal(body, &own); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(m.Extra, &extra); err != nil {
+		return nil, err
+	}
+	for name := range extra {
+		if _, ok := own[name]; ok || name == "" {
+			delete(extra, name)
+		}
+	}
+	rest, err := Marshal(extra)
+	if err != nil {
+		return nil, err
+	}
+	return AppendFields(nil, body, rest), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Only messages with a subtype that Message does not know pay for Extra.
+func (m *Message) UnmarshalJSON(data []byte) error {
+	*m = Message{}
+	if err := json.Unmarshal(data, (*plainMessage)(m)); err != nil {
+		return err
+	}
+	if knownSubtypes[m.Subtype] {
+		return nil
+	}
+	var all, own map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return err
+	}
+	body, err := Marshal(plainMessage(*m))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, &own); err != nil {
+		return err
+	}
+	for name := range own {
+		delete(all, name)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	m.Extra, err = Marshal(all)
+	return err
+}

@@ -19,7 +19,7 @@ type User struct {
 	RealName          string       `json:"real_name"`
 	TZ                string       `json:"tz,omitempty"`
 	TZLabel           string       `json:"tz_label,omitempty"`
-	TZOffset          int          `json:"tz_offset"`
+	TZOffset          int          `json:"tz_offset,omitempty"`
 	Profile           Profile      `json:"profile"`
 	IsAdmin           bool         `json:"is_admin"`
 	IsOwner           bool         `json:"is_owner"`
@@ -27,15 +27,15 @@ type User struct {
 	IsRestricted      bool         `json:"is_restricted"`       // guest in several channels
 	IsUltraRestricted bool         `json:"is_ultra_restricted"` // guest in one channel
 	IsBot             bool         `json:"is_bot"`
-	IsAppUser         bool         `json:"is_app_user"`
+	IsAppUser         bool         `json:"is_app_user,omitempty"`
 	EnterpriseID      EnterpriseID `json:"enterprise_id,omitempty"`
 	Updated           Version      `json:"updated"` // seconds, strictly rising
 }
 
-// Profile is the part of a user that the user edits.
+// Profile is the part of a user that the user edits. Names are always there; of the rest, what is empty is left out.
 type Profile struct {
-	Title                 string                  `json:"title"`
-	Phone                 string                  `json:"phone"`
+	Title                 string                  `json:"title,omitempty"`
+	Phone                 string                  `json:"phone,omitempty"`
 	RealName              string                  `json:"real_name"`
 	RealNameNormalized    string                  `json:"real_name_normalized"`
 	DisplayName           string                  `json:"display_name"`
@@ -43,13 +43,13 @@ type Profile struct {
 	FirstName             string                  `json:"first_name,omitempty"`
 	LastName              string                  `json:"last_name,omitempty"`
 	Email                 string                  `json:"email,omitempty"`
-	StatusText            string                  `json:"status_text"`
-	StatusEmoji           string                  `json:"status_emoji"`
-	StatusExpiration      int64                   `json:"status_expiration"`
+	StatusText            string                  `json:"status_text,omitempty"`
+	StatusEmoji           string                  `json:"status_emoji,omitempty"`
+	StatusExpiration      int64                   `json:"status_expiration,omitempty"`
 	AvatarHash            string                  `json:"avatar_hash"`
 	BotID                 BotID                   `json:"bot_id,omitempty"`
 	Fields                map[string]ProfileField `json:"fields,omitempty"`
-	Team                  WorkspaceID             `json:"team"`
+	Team                  WorkspaceID             `json:"team,omitempty"` // where it is not the user's team_id
 }
 
 // ProfileField is a custom field of a profile.
