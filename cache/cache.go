@@ -1,0 +1,99 @@
+package cache
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flannel/protocol"
+)
+
+// Options of New. All are required.
+type Options struct {
+	Config     Config
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+// Cache is what one node knows of one backend. See the package comment for who may call what from where.
+type Cache struct {
+	// Static after construction.
+	config  Config
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+
+	objects    *objects
+	users      table[protocol.UserID, *User]
+	seats      seats
+	sets       table[protocol.ChannelID, *Set]
+	identities identities
+	topics     sync.Map // protocol.Topic → *topic; written under mu
+
+	// The state of the stream: written by its goroutine, read by anybody.
+	applied atomic.Uint64 // position of the last watermark
+	down    atomic.Int64  // since when the stream is down, Unix nanoseconds; 0 while it is up
+	heard   atomic.Int64  // when the last watermark came
+	served  atomic.Uint64 // look-ups that found something; for sampling
+
+	// mu makes events and fills of user states, sets and identities follow one another. What is kept under it is told
+	// where it is declared; besides, it guards these.
+	mu         sync.Mutex
+	topicCount int
+	catching   []*topic // followed or reset since the last watermark
+	recent     recent
+	channels   map[protocol.ChannelID]*channel // those with a member whose state is held
+	setBytes   int
+	forced     []*User // states that a bound has forced out and Expire has not told of
+}
+
+// New returns an empty cache whose stream is down. Close it when nobody uses it any more.
+func New(o Options) (*Cache, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("configure cache: %w", err)
+	}
+	c := &Cache{
+		config: o.Config, log: o.Log, now: o.Now,
+		users: newTable[protocol.UserID, *User](), sets: newTable[protocol.ChannelID, *Set](),
+		seats: seats{of: make(map[protocol.UserID]*seat)}, identities: newIdentities(),
+		channels: make(map[protocol.ChannelID]*channel),
+	}
+	c.metrics = newMetrics(o.Registerer, c)
+	objects, err := newObjects(&c.config, c.metrics, &c.applied)
+	if err != nil {
+		return nil, err
+	}
+	c.objects = objects
+	now := c.now().UnixNano()
+	c.down.Store(now)
+	c.heard.Store(now)
+	return c, nil
+}
+
+// Close ends the cache's goroutines and waits for them. Nothing may be called after it; what is being called while it
+// runs finds nothing and keeps nothing.
+func (c *Cache) Close() { c.objects.close() }
+
+// Applied returns the position up to which all events of the followed topics were applied: the last watermark.
+func (c *Cache) Applied() protocol.Position { return protocol.Position(c.applied.Load()) }
+
+func (c *Cache) numUsers() int      { return c.users.len() }
+func (c *Cache) numSets() int       { return c.sets.len() }
+func (c *Cache) numIdentities() int { return c.identities.len() }
+
+func (c *Cache) numTopics() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.topicCount
+}
+
+func (c *Cache) numRecent() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recent.len()
+}

@@ -1,0 +1,111 @@
+package cache
+
+import (
+	"flannel/protocol"
+)
+
+// Fill takes the answer to a load and keeps of it what no later event can have touched. Of the ids in the answer,
+// served has those that exist, each in the newest state known (which may be a newer one than the answer's); again names
+// those that events outran and that have to be loaded again, as of Applied or later; those in neither do not exist.
+//
+// An object whose topic is not followed, or was followed or reset only after the answer's position, is served and not
+// kept. Fill does not change the answer, and keeps its bodies.
+func (c *Cache) Fill(ans *protocol.ObjectsAnswer) (served []protocol.Object, again []protocol.ObjectID) {
+	now := c.now().UnixNano()
+	served = make([]protocol.Object, 0, len(ans.Objects))
+	for i := range ans.Objects {
+		o := &ans.Objects[i]
+		switch newest, verdict := c.fillObject(o, ans.Position, now); verdict {
+		case fillServe:
+			served = append(served, newest)
+		case fillAgain:
+			again = append(again, o.ID)
+		}
+	}
+	for _, id := range ans.Missing {
+		switch newest, verdict := c.fillMissing(id, ans.Position, now); verdict {
+		case fillServe:
+			served = append(served, newest)
+		case fillAgain:
+			again = append(again, id)
+		}
+	}
+	c.metrics.outrun.Add(float64(len(again)))
+	return served, again
+}
+
+// verdict is what becomes of one id of an answer.
+type verdict int
+
+const (
+	fillServe verdict = iota
+	fillAbsent
+	fillAgain
+)
+
+// outrunLocked decides whether a newer state than an object of that version as of p is or was known; if it is, it is
+// returned. It wants the shard's lock. A load of nothing has no version.
+func (c *Cache) outrunLocked(sh *shard, id protocol.ObjectID, version protocol.Version, p protocol.Position, now int64) (*entry, bool) {
+	e := c.objects.entryLocked(sh, id)
+	if e != nil && e.asOf >= p && e.valid(now) {
+		return e, false
+	}
+	if sh.touched[id].outruns(version, p) || sh.ahead[id].outruns(version, p) || e != nil && e.newerThan(version, p) {
+		return nil, true
+	}
+	return nil, false
+}
+
+// serveEntry turns what is known into an outcome.
+func serveEntry(e *entry) (protocol.Object, verdict) {
+	if e.gone {
+		return protocol.Object{}, fillAbsent
+	}
+	return e.object, fillServe
+}
+
+func (c *Cache) fillObject(o *protocol.Object, p protocol.Position, now int64) (protocol.Object, verdict) {
+	sh := c.objects.shard(o.ID)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	newest, outrun := c.outrunLocked(sh, o.ID, o.Version, p, now)
+	switch {
+	case newest != nil:
+		return serveEntry(newest)
+	case outrun:
+		c.metrics.discarded.Inc()
+		return protocol.Object{}, fillAgain
+	}
+	t := c.topic(o.Topic)
+	if t == nil {
+		c.metrics.discarded.Inc()
+		return *o, fillServe
+	}
+	tie, from := t.tie()
+	if p < from {
+		c.metrics.discarded.Inc()
+		return *o, fillServe
+	}
+	if uint64(p) < c.objects.horizon.Load() {
+		c.metrics.discarded.Inc()
+		return protocol.Object{}, fillAgain
+	}
+	c.objects.putLocked(sh, o.ID, &entry{object: *o, asOf: p, at: now, link: tie})
+	return *o, fillServe
+}
+
+func (c *Cache) fillMissing(id protocol.ObjectID, p protocol.Position, now int64) (protocol.Object, verdict) {
+	sh := c.objects.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	newest, outrun := c.outrunLocked(sh, id, -1, p, now)
+	switch {
+	case newest != nil:
+		return serveEntry(newest)
+	case outrun, uint64(p) < c.objects.horizon.Load():
+		c.metrics.discarded.Inc()
+		return protocol.Object{}, fillAgain
+	}
+	c.objects.putLocked(sh, id, &entry{gone: true, expires: now + int64(c.config.NegativeFor), asOf: p, at: now})
+	return protocol.Object{}, fillAbsent
+}
