@@ -1,0 +1,281 @@
+package fanout
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flannel/protocol"
+)
+
+// Receiver is one session. Receivers are compared: two values of the same session are equal.
+type Receiver interface {
+	User() protocol.UserID
+	// Deliver hands over a frame. It must not block and must not change the hub. It may still be called shortly after
+	// Detach has returned.
+	Deliver(f *Frame)
+}
+
+// Frame is an event on its way to its receivers: one for all of them.
+type Frame struct {
+	Event *protocol.Event
+	// Shared holds what the receivers prepare once for all of them, an encoded websocket frame for instance. Whoever
+	// comes first stores it; all must store the same type.
+	Shared atomic.Value
+}
+
+// PresenceDoor is the way to the topics of presence. Its methods must not block and must not call the hub. They are
+// called one at a time, in the order of what they tell.
+type PresenceDoor interface {
+	// Follow is called when the first receiver watches a user, Unfollow when none does any more.
+	Follow(user protocol.UserID)
+	Unfollow(user protocol.UserID)
+	// Report tells whose first session came and whose last session went.
+	Report(present, absent []protocol.UserID)
+}
+
+// Options of New. All are required.
+type Options struct {
+	// Allow says whether a user who is not a full member of a workspace may hear an event of its topic. It is called
+	// for each such user and event, and must not block.
+	Allow      func(user protocol.UserID, ev *protocol.Event) bool
+	Presence   PresenceDoor
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
+}
+
+// Hub knows all sessions of the node and who hears what. It is safe for concurrent use.
+type Hub struct {
+	// Static after construction.
+	allow    func(user protocol.UserID, ev *protocol.Event) bool
+	presence PresenceDoor
+	log      *slog.Logger
+	metrics  *metrics
+
+	// doors is held from a change to the call that tells of it, so that calls come in the order of changes.
+	doors sync.Mutex
+
+	// publishing is held while frames are delivered, and guards what follows.
+	publishing sync.Mutex
+	to         [][]Receiver // scratch: who hears the event
+	ask        []*audience  // scratch: who hears it if Allow says so
+	watchers   []Receiver   // scratch: who hears a change of presence
+
+	// mu guards everything below. Every audience in channels or workspaces is in users, and has a session.
+	mu         sync.RWMutex
+	sessions   map[Receiver]*session
+	users      map[protocol.UserID]*audience
+	channels   map[protocol.ChannelID]map[*audience]struct{}
+	workspaces map[protocol.WorkspaceID]map[*audience]struct{}
+	watched    map[protocol.UserID]*watch
+	idle       int // of watched, those that nobody watches
+}
+
+// session is what the hub knows of one receiver.
+type session struct {
+	audience *audience
+	watching map[protocol.UserID]struct{}
+}
+
+// audience is one user with their sessions. sessions does not change, but is replaced.
+type audience struct {
+	user       protocol.UserID
+	role       protocol.Role
+	sessions   []Receiver
+	channels   map[protocol.ChannelID]struct{}
+	workspaces []protocol.WorkspaceID
+}
+
+// New returns an empty hub.
+func New(o Options) *Hub {
+	h := &Hub{
+		allow: o.Allow, presence: o.Presence, log: o.Log,
+		sessions: make(map[Receiver]*session), users: make(map[protocol.UserID]*audience),
+		channels:   make(map[protocol.ChannelID]map[*audience]struct{}),
+		workspaces: make(map[protocol.WorkspaceID]map[*audience]struct{}),
+		watched:    make(map[protocol.UserID]*watch),
+	}
+	h.metrics = newMetrics(o.Registerer, h)
+	return h
+}
+
+// Attach lets r hear of everything that concerns id. channels is called under the hub's lock and returns the channels
+// that the user is in; it must not call the hub. An event that the cache had applied before is in what channels
+// returns; all others will be delivered. One that is just being delivered may be both.
+func (h *Hub) Attach(r Receiver, id protocol.Identity, channels func() []protocol.ChannelID) {
+	h.doors.Lock()
+	defer h.doors.Unlock()
+	h.mu.Lock()
+	if h.sessions[r] != nil {
+		h.mu.Unlock()
+		h.log.Error("session attached twice")
+		return
+	}
+	a := h.users[id.User]
+	first := a == nil
+	if first {
+		a = &audience{user: id.User, channels: make(map[protocol.ChannelID]struct{})}
+		h.users[id.User] = a
+	}
+	a.role = id.Role
+	a.sessions = append(slices.Clip(a.sessions), r)
+	h.sessions[r] = &session{audience: a}
+	// The first session of a user brings their channels. A later one may know of more, when the first came while a
+	// joining event was on its way; it never knows better that the user is in one no longer.
+	for _, ch := range channels() {
+		h.enterLocked(a, ch)
+	}
+	for _, w := range append([]protocol.WorkspaceID{id.Workspace}, id.Workspaces...) {
+		if w == "" || slices.Contains(a.workspaces, w) {
+			continue
+		}
+		a.workspaces = append(a.workspaces, w)
+		if h.workspaces[w] == nil {
+			h.workspaces[w] = make(map[*audience]struct{})
+		}
+		h.workspaces[w][a] = struct{}{}
+	}
+	h.mu.Unlock()
+	if first {
+		h.presence.Report([]protocol.UserID{id.User}, nil)
+	}
+}
+
+// Detach undoes Attach and forgets what r watches. For a receiver that is not attached it does nothing.
+func (h *Hub) Detach(r Receiver) {
+	h.doors.Lock()
+	defer h.doors.Unlock()
+	h.mu.Lock()
+	s := h.sessions[r]
+	if s == nil {
+		h.mu.Unlock()
+		return
+	}
+	delete(h.sessions, r)
+	var lonely []protocol.UserID
+	for user := range s.watching {
+		if h.unwatchLocked(r, user) {
+			lonely = append(lonely, user)
+		}
+	}
+	a := s.audience
+	a.sessions = slices.DeleteFunc(slices.Clone(a.sessions), func(other Receiver) bool { return other == r })
+	last := len(a.sessions) == 0
+	if last {
+		for ch := range a.channels {
+			h.leaveLocked(a, ch)
+		}
+		for _, w := range a.workspaces {
+			if delete(h.workspaces[w], a); len(h.workspaces[w]) == 0 {
+				delete(h.workspaces, w)
+			}
+		}
+		delete(h.users, a.user)
+	}
+	h.mu.Unlock()
+	for _, user := range lonely {
+		h.presence.Unfollow(user)
+	}
+	if last {
+		h.presence.Report(nil, []protocol.UserID{a.user})
+	}
+}
+
+// SetRole changes the role of a user's sessions: what they hear of workspaces changes with it.
+func (h *Hub) SetRole(user protocol.UserID, role protocol.Role) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if a := h.users[user]; a != nil {
+		a.role = role
+	}
+}
+
+// Forget says that a topic was reset or is not followed any more. Nobody hears of a channel then until they attach
+// again or are added by an event, because who is in it is not known. stale is called for each receiver who may have
+// missed something: it should be told to fetch everything again; nil
+// if nobody needs to know. node calls Forget from Sink.Reset and
+// Sink.Unfollowed.
+func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
+	var lost []Receiver
+	h.mu.Lock()
+	if user, ok := protocol.PresenceOf(t); ok {
+		h.forgetPresenceLocked(user)
+		h.mu.Unlock()
+		return // The next event tells all that there is to know.
+	}
+	switch protocol.KindOf(protocol.ObjectID(t)) {
+	case protocol.KindChannel:
+		for a := range h.channels[protocol.ChannelID(t)] {
+			lost = append(lost, a.sessions...)
+			h.leaveLocked(a, protocol.ChannelID(t))
+		}
+	case protocol.KindUser:
+		if a := h.users[protocol.UserID(t)]; a != nil {
+			lost = a.sessions
+		}
+	case protocol.KindWorkspace:
+		for a := range h.workspaces[protocol.WorkspaceID(t)] {
+			lost = append(lost, a.sessions...)
+		}
+	}
+	h.mu.Unlock()
+	if stale == nil {
+		return
+	}
+	for _, r := range lost {
+		stale(r)
+	}
+}
+
+// Drop calls fn for each session of a user, without a lock held.
+func (h *Hub) Drop(user protocol.UserID, fn func(Receiver)) {
+	h.mu.RLock()
+	var list []Receiver
+	if a := h.users[user]; a != nil {
+		list = a.sessions
+	}
+	h.mu.RUnlock()
+	for _, r := range list {
+		fn(r)
+	}
+}
+
+// Each calls fn for every session that is attached when it is called, without a lock held.
+func (h *Hub) Each(fn func(Receiver)) {
+	h.mu.RLock()
+	list := make([]Receiver, 0, len(h.sessions))
+	for r := range h.sessions {
+		list = append(list, r)
+	}
+	h.mu.RUnlock()
+	for _, r := range list {
+		fn(r)
+	}
+}
+
+// Len returns the number of sessions.
+func (h *Hub) Len() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.sessions)
+}
+
+func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {
+	a.channels[ch] = struct{}{}
+	in := h.channels[ch]
+	if in == nil {
+		in = make(map[*audience]struct{})
+		h.channels[ch] = in
+	}
+	in[a] = struct{}{}
+}
+
+func (h *Hub) leaveLocked(a *audience, ch protocol.ChannelID) {
+	delete(a.channels, ch)
+	if delete(h.channels[ch], a); len(h.channels[ch]) == 0 {
+		delete(h.channels, ch)
+	}
+}

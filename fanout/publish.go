@@ -1,0 +1,122 @@
+package fanout
+
+import (
+	"flannel/protocol"
+)
+
+// Publish delivers an event that the cache has applied. Events of one topic are published in their order, from one
+// goroutine. Events without payload move members and are not delivered. When Publish returns, every receiver has the
+// frame.
+func (h *Hub) Publish(ev *protocol.Event) {
+	h.metrics.received(ev.Type)
+	h.publishing.Lock()
+	defer h.publishing.Unlock()
+	if user, ok := protocol.PresenceOf(ev.Topic); ok {
+		h.publishPresence(ev, user)
+		return
+	}
+	h.to, h.ask = h.to[:0], h.ask[:0]
+	switch protocol.KindOf(protocol.ObjectID(ev.Topic)) {
+	case protocol.KindChannel:
+		h.chooseChannel(ev)
+	case protocol.KindUser:
+		h.mu.RLock()
+		if a := h.users[protocol.UserID(ev.Topic)]; a != nil {
+			h.choose(a, ev)
+		}
+		h.mu.RUnlock()
+	case protocol.KindWorkspace:
+		h.mu.RLock()
+		for a := range h.workspaces[protocol.WorkspaceID(ev.Topic)] {
+			if a.role.Full() {
+				h.choose(a, ev)
+			} else {
+				h.ask = append(h.ask, a)
+			}
+		}
+		h.mu.RUnlock()
+		h.chooseAllowed(ev)
+	}
+	h.deliver(&Frame{Event: ev})
+	clear(h.to)
+	clear(h.ask)
+}
+
+// chooseChannel collects the audience of a channel's event. Who is added by it hears it, and who is removed by it too.
+func (h *Hub) chooseChannel(ev *protocol.Event) {
+	ch := protocol.ChannelID(ev.Topic)
+	if !movesMembers(ev) {
+		h.mu.RLock()
+		for a := range h.channels[ch] {
+			h.choose(a, ev)
+		}
+		h.mu.RUnlock()
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range ev.Effects {
+		if e := &ev.Effects[i]; e.Op == protocol.OpMemberAdded && e.Channel == ch {
+			if a := h.users[e.User]; a != nil {
+				h.enterLocked(a, ch)
+			}
+		}
+	}
+	for a := range h.channels[ch] {
+		h.choose(a, ev)
+	}
+	for i := range ev.Effects {
+		if e := &ev.Effects[i]; e.Op == protocol.OpMemberRemoved && e.Channel == ch {
+			if a := h.users[e.User]; a != nil {
+				h.leaveLocked(a, ch)
+			}
+		}
+	}
+}
+
+func movesMembers(ev *protocol.Event) bool {
+	for i := range ev.Effects {
+		if op := ev.Effects[i].Op; op == protocol.OpMemberAdded || op == protocol.OpMemberRemoved {
+			return true
+		}
+	}
+	return false
+}
+
+// choose adds a user's sessions to those who hear the event. It wants mu.
+func (h *Hub) choose(a *audience, ev *protocol.Event) {
+	if a.user != ev.Except {
+		h.to = append(h.to, a.sessions)
+	}
+}
+
+// chooseAllowed asks, without mu, who else may hear an event of a workspace.
+func (h *Hub) chooseAllowed(ev *protocol.Event) {
+	if len(h.ask) == 0 || len(ev.Payload) == 0 {
+		return
+	}
+	for _, a := range h.ask {
+		if !h.allow(a.user, ev) {
+			h.metrics.refused.Inc()
+			continue
+		}
+		h.mu.RLock()
+		h.choose(a, ev)
+		h.mu.RUnlock()
+	}
+}
+
+// deliver hands a frame to everybody in to.
+func (h *Hub) deliver(f *Frame) {
+	if len(f.Event.Payload) == 0 {
+		return
+	}
+	n := 0
+	for _, sessions := range h.to {
+		for _, r := range sessions {
+			r.Deliver(f)
+		}
+		n += len(sessions)
+	}
+	h.metrics.size.Observe(float64(n))
+}
