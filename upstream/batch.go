@@ -1,0 +1,193 @@
+package upstream
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"flannel/protocol"
+)
+
+// batcher collects the keys that callers ask for within a window into one load, per group (a load names one
+// workspace). It knows what is on its way, so a key is asked for once:
+//
+//	a caller joins a batch that has its key if that batch promises a position that will do;
+//	a batch that is not sent yet is made to promise more, if that is what it takes;
+//	else the key is asked for again, in the open batch.
+//
+// A batch stays open to others while it waits for a place under the limits, so that loads grow in size, and not in
+// number, when the backend is slow.
+type batcher[G, K comparable, V any] struct {
+	// static after construction
+
+	window   time.Duration
+	maxKeys  int // in one load
+	maxBytes int // of keys in one load
+	size     func(K) int
+	// send loads keys as of atLeast or later. It calls seal when it is about to send; the keys are not complete before.
+	send func(group G, seal func() (keys []K, atLeast protocol.Position)) (answers map[K]V, p protocol.Position, err error)
+	// start runs a batch on a goroutine that somebody waits for; false if there will be none any more.
+	start  func(func()) bool
+	closed <-chan struct{}
+	m      *callMetrics
+
+	mu      sync.Mutex
+	limit   int // of pending keys
+	pending int
+	// open has at most one batch per group: the one that takes keys in.
+	open map[G]*batch[G, K, V]
+	// coming has the batch that asks for a key, the newest if there are two.
+	coming map[groupKey[G, K]]*batch[G, K, V]
+}
+
+type groupKey[G, K comparable] struct {
+	group G
+	key   K
+}
+
+// batch is one load on its way.
+type batch[G, K comparable, V any] struct {
+	group G
+	// full is closed when no more keys fit. done is closed when answers, position and err stand.
+	full, done chan struct{}
+
+	// guarded by batcher.mu until sealed
+	keys    []K
+	bytes   int
+	atLeast protocol.Position
+	sealed  bool
+
+	// written before done is closed
+	answers  map[K]V
+	position protocol.Position
+	err      error
+}
+
+// get returns the answers for keys, each as of a position at or above atLeast, and the lowest of these positions. A key
+// without an answer is not in the map.
+func (b *batcher[G, K, V]) get(ctx context.Context, group G, keys []K, atLeast protocol.Position) (map[K]V, protocol.Position, error) {
+	waits, err := b.join(group, keys, atLeast)
+	if err != nil {
+		return nil, 0, err
+	}
+	answers := make(map[K]V, len(keys))
+	var lowest protocol.Position
+	first := true
+	for w, ks := range waits {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return nil, 0, gaveUp(ctx, "a load")
+		}
+		if w.err != nil {
+			return nil, 0, w.err
+		}
+		if first || w.position < lowest {
+			lowest, first = w.position, false
+		}
+		for _, k := range ks {
+			if v, ok := w.answers[k]; ok {
+				answers[k] = v
+			}
+		}
+	}
+	return answers, lowest, nil
+}
+
+// join puts each key into a batch and returns which key waits for which.
+func (b *batcher[G, K, V]) join(group G, keys []K, atLeast protocol.Position) (map[*batch[G, K, V]][]K, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pending+len(keys) > b.limit {
+		b.m.requests[codeLimited].Inc()
+		return nil, &failure{code: codeLimited, public: unavailable(0, "too many loads are waiting"), unsent: true}
+	}
+	waits := make(map[*batch[G, K, V]][]K, 1)
+	for _, k := range keys {
+		at := groupKey[G, K]{group, k}
+		coming := b.coming[at]
+		switch {
+		case coming == nil:
+		case coming.atLeast >= atLeast:
+			b.m.joined.Inc()
+			waits[coming] = append(waits[coming], k)
+			continue
+		case !coming.sealed:
+			b.m.joined.Inc()
+			coming.atLeast = atLeast
+			waits[coming] = append(waits[coming], k)
+			continue
+		}
+		into, err := b.openLocked(group)
+		if err != nil {
+			return nil, err
+		}
+		b.addLocked(into, k, atLeast)
+		waits[into] = append(waits[into], k)
+	}
+	return waits, nil
+}
+
+// openLocked returns the batch of group that takes keys in.
+func (b *batcher[G, K, V]) openLocked(group G) (*batch[G, K, V], error) {
+	if into := b.open[group]; into != nil {
+		return into, nil
+	}
+	into := &batch[G, K, V]{group: group, full: make(chan struct{}), done: make(chan struct{})}
+	if !b.start(func() { b.run(into) }) {
+		return nil, abandoned()
+	}
+	b.open[group] = into
+	return into, nil
+}
+
+func (b *batcher[G, K, V]) addLocked(into *batch[G, K, V], k K, atLeast protocol.Position) {
+	into.keys = append(into.keys, k)
+	into.bytes += b.size(k)
+	into.atLeast = max(into.atLeast, atLeast)
+	b.coming[groupKey[G, K]{into.group, k}] = into
+	b.pending++
+	if len(into.keys) >= b.maxKeys || into.bytes >= b.maxBytes {
+		close(into.full)
+		delete(b.open, into.group)
+	}
+}
+
+// run is the life of one batch.
+func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
+	if b.window > 0 {
+		timer := time.NewTimer(b.window)
+		select {
+		case <-timer.C:
+		case <-w.full:
+		case <-b.closed:
+		}
+		timer.Stop()
+	}
+	answers, position, err := b.send(w.group, func() ([]K, protocol.Position) { return b.seal(w) })
+	b.seal(w) // It was refused before it was sent: nobody may join any more.
+
+	b.mu.Lock()
+	for _, k := range w.keys {
+		if at := (groupKey[G, K]{w.group, k}); b.coming[at] == w {
+			delete(b.coming, at)
+		}
+	}
+	b.pending -= len(w.keys)
+	b.mu.Unlock()
+	w.answers, w.position, w.err = answers, position, err
+	close(w.done)
+}
+
+// seal closes the batch to others. Calls after the first change nothing.
+func (b *batcher[G, K, V]) seal(w *batch[G, K, V]) ([]K, protocol.Position) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !w.sealed {
+		w.sealed = true
+		if b.open[w.group] == w {
+			delete(b.open, w.group)
+		}
+	}
+	return w.keys, w.atLeast
+}
