@@ -1,0 +1,294 @@
+package query
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"flannel/protocol"
+)
+
+const (
+	// defaultCount and maxCount are the dialect's page sizes: 20 to 50 are seen, 1,000 is the most.
+	defaultCount = 50
+	maxCount     = 1000
+	// maxChannels bounds "channels" of users/list; one is seen.
+	maxChannels = 10
+	// maxScan is how many pages of the backend one query reads to find what a filter wants. A query that finds little
+	// answers with a short page and a marker.
+	maxScan = 5
+	// maxMarker bounds a marker in bytes: two sort names of 80 characters and an id.
+	maxMarker = 4096
+)
+
+// listArgs are the arguments of users/list and emojis/list.
+type listArgs struct {
+	channels []protocol.ChannelID
+	filter   filter
+	order    protocol.ListOrder
+	count    int
+	marker   marker
+}
+
+// marker says where a page ended. Page is the backend's cursor of the page in which it ended, "" for the first; Sort
+// and ID name the last entry that was served, so that what was added or removed meanwhile shifts nothing.
+type marker struct {
+	Order protocol.ListOrder `json:"o,omitempty"`
+	Page  string             `json:"p,omitempty"`
+	Sort  string             `json:"s,omitempty"`
+	ID    protocol.ObjectID  `json:"i"`
+}
+
+func (m marker) String() string { return base64.RawURLEncoding.EncodeToString(protocol.MustMarshal(m)) }
+
+func parseMarker(text string) (m marker, err error) {
+	if text == "" {
+		return m, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(text) > maxMarker || json.Unmarshal(raw, &m) != nil || protocol.KindOf(m.ID) == "" {
+		return marker{}, &protocol.Error{Code: protocol.CodeInvalidCursor}
+	}
+	return m, nil
+}
+
+// before reports whether the marker stands at or behind the entry, which was then served already.
+func (m *marker) passed(e *protocol.ListEntry) bool {
+	if m.ID == "" {
+		return false
+	}
+	if m.Order == protocol.ByName && e.SortName != m.Sort {
+		return e.SortName < m.Sort
+	}
+	return e.ID <= m.ID
+}
+
+func (r *reader) listArgs(args json.RawMessage) (l listArgs, err error) {
+	l = listArgs{count: defaultCount, order: protocol.ByName, filter: atoms["everyone"]}
+	text := ""
+	err = fields(args, func(name string, value []byte) (err error) {
+		valid := true
+		switch name {
+		case "channels":
+			l.channels, err = jsonTexts[protocol.ChannelID](name, value, maxChannels)
+		case "count":
+			var n int64
+			if n, err = jsonWhole(name, value); err == nil && (n < 1 || n > maxCount) {
+				err = badArg(name, "between 1 and 1000")
+			}
+			l.count = int(n)
+		case "filter":
+			if text, valid = jsonText(value); valid {
+				l.filter, err = parseFilter(text)
+			}
+		case "index":
+			if text, valid = jsonText(value); valid {
+				switch text {
+				case "", "users_by_display_name", "users_by_real_name":
+				case "users_by_id":
+					l.order = protocol.ByID
+				default:
+					err = badArg(name, "users_by_display_name or users_by_id")
+				}
+			}
+		case "marker":
+			if text, valid = jsonText(value); valid {
+				l.marker, err = parseMarker(text)
+			}
+		}
+		if !valid {
+			err = badArg(name, "a string")
+		}
+		return err
+	})
+	return l, err
+}
+
+// usersListQuery answers a page of the workspace's users, by name or id, or of the members of channels, by id.
+func usersListQuery(r *reader, args json.RawMessage) ([]byte, error) {
+	l, err := r.listArgs(args)
+	if err != nil {
+		return nil, err
+	}
+	if len(l.channels) > 0 {
+		return r.channelsUsers(&l)
+	}
+	return r.directory(protocol.KindUser, &l, func(e *protocol.ListEntry) bool { return l.filter(traitsOf(e)) })
+}
+
+func emojisListQuery(r *reader, args json.RawMessage) ([]byte, error) {
+	l, err := r.listArgs(args)
+	if err != nil {
+		return nil, err
+	}
+	l.order = protocol.ByID
+	return r.directory(protocol.KindEmoji, &l, func(*protocol.ListEntry) bool { return true })
+}
+
+// directory answers a page of the objects of the workspace that keep wants and the reader may see.
+func (r *reader) directory(kind protocol.Kind, l *listArgs, keep func(*protocol.ListEntry) bool) ([]byte, error) {
+	if l.marker.ID != "" && (l.marker.Order != l.order || protocol.KindOf(l.marker.ID) != kind) {
+		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
+	}
+	b := append([]byte(nil), `{"results":[`...)
+	at := l.marker
+	at.Order = l.order
+	// Room for what a filter leaves out, in steps that make equal requests of equal queries.
+	limit := min(max(2*l.count, 100), protocol.MaxListLimit)
+	left, more := l.count, true
+	for scan := 0; scan < maxScan && left > 0 && more; scan++ {
+		answer, err := r.s.loader.List(r.ctx, protocol.ListRequest{
+			Workspace: r.workspace, Kind: kind, Order: l.order, Cursor: at.Page, Limit: limit, AtLeast: r.atLeast()})
+		if err != nil {
+			return nil, asError(err)
+		}
+		var ids []protocol.ObjectID
+		for i := range answer.Entries {
+			if e := &answer.Entries[i]; !at.passed(e) && keep(e) {
+				ids = append(ids, e.ID)
+			}
+		}
+		// Batches of what is still wanted: a guest, who sees few of them, goes through more.
+		last := protocol.ObjectID("")
+		for len(ids) > 0 && left > 0 {
+			part := ids[:min(len(ids), left)]
+			ids = ids[len(part):]
+			last = part[len(part)-1]
+			var n int
+			if b, n, err = r.appendVisible(b, part); err != nil {
+				return nil, err
+			}
+			left -= n
+		}
+		if left == 0 && (len(ids) > 0 || answer.NextCursor != "") {
+			i := slices.IndexFunc(answer.Entries, func(e protocol.ListEntry) bool { return e.ID == last })
+			at.Sort, at.ID = answer.Entries[i].SortName, last
+			return ok(r.nextMarker(b, at, l.order)), nil
+		}
+		if more = answer.NextCursor != ""; more {
+			at.Page = answer.NextCursor
+			if n := len(answer.Entries); n > 0 {
+				at.Sort, at.ID = answer.Entries[n-1].SortName, answer.Entries[n-1].ID
+			}
+		}
+	}
+	if more {
+		return ok(r.nextMarker(b, at, l.order)), nil
+	}
+	return ok(append(b, ']')), nil
+}
+
+func (r *reader) nextMarker(b []byte, at marker, order protocol.ListOrder) []byte {
+	if order != protocol.ByName {
+		at.Sort = ""
+	}
+	b = append(b, `],"next_marker":`...)
+	return protocol.AppendString(b, at.String())
+}
+
+// appendVisible appends those of the objects that the reader may see, and tells how many.
+func (r *reader) appendVisible(b []byte, ids []protocol.ObjectID) ([]byte, int, error) {
+	objects, err := r.objects(ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	n := 0
+	for i := range objects {
+		o := &objects[i]
+		if o.ID == "" {
+			continue
+		}
+		sees, err := r.sees(o)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !sees {
+			continue
+		}
+		n++
+		if b = separated(b); o.Kind == protocol.KindUser {
+			b = r.appendUser(b, o)
+		} else {
+			b = append(b, o.Body...)
+		}
+	}
+	return b, n, nil
+}
+
+// channelsUsers answers a page of the users who are in any of the channels, in id order: member sets know no names.
+func (r *reader) channelsUsers(l *listArgs) ([]byte, error) {
+	if l.marker.ID != "" && (l.marker.Order != protocol.ByID || protocol.KindOf(l.marker.ID) != protocol.KindUser) {
+		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
+	}
+	for _, ch := range l.channels {
+		if _, err := r.object(protocol.ObjectID(ch), protocol.KindChannel, protocol.CodeChannelNotFound); err != nil {
+			return nil, err
+		}
+	}
+	b := append([]byte(nil), `{"results":[`...)
+	from := protocol.UserID("")
+	if l.marker.ID != "" {
+		from = protocol.UserID(l.marker.ID) + "0" // the first string behind the id
+	}
+	left := l.count
+	for range maxScan {
+		page, next, err := r.unionPage(l.channels, from, min(2*left, maxCount))
+		if err != nil {
+			return nil, err
+		}
+		ids := make([]protocol.ObjectID, len(page))
+		for i, u := range page {
+			ids[i] = protocol.ObjectID(u)
+		}
+		objects, err := r.objects(ids)
+		if err != nil {
+			return nil, err
+		}
+		for i := range objects {
+			o := &objects[i]
+			if o.ID == "" || !l.filter(traitsOfBody(o.Body)) {
+				continue
+			}
+			if sees, err := r.sees(o); err != nil {
+				return nil, err
+			} else if !sees {
+				continue
+			}
+			b = r.appendUser(separated(b), o)
+			if left--; left == 0 {
+				if i == len(objects)-1 && next == "" {
+					break
+				}
+				return ok(r.nextMarker(b, marker{Order: protocol.ByID, ID: o.ID}, protocol.ByID)), nil
+			}
+		}
+		if next == "" {
+			return ok(append(b, ']')), nil
+		}
+		from = next
+	}
+	at := marker{Order: protocol.ByID, ID: protocol.ObjectID(strings.TrimSuffix(before(string(from)), "0"))}
+	return ok(r.nextMarker(b, at, protocol.ByID)), nil
+}
+
+// unionPage returns up to limit users of any of the channels in id order, beginning at from, and where to go on.
+func (r *reader) unionPage(channels []protocol.ChannelID, from protocol.UserID, limit int) (page []protocol.UserID, next protocol.UserID, err error) {
+	for _, ch := range channels {
+		users, after, err := r.memberPage(ch, from, limit)
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, users...)
+		if after != "" && (next == "" || after < next) {
+			next = after
+		}
+	}
+	slices.Sort(page)
+	page = slices.Compact(page)
+	if next != "" { // Beyond it a channel has more that was not read.
+		end, _ := slices.BinarySearch(page, next)
+		page = page[:end]
+	}
+	return page, next, nil
+}

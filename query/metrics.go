@@ -1,0 +1,110 @@
+package query
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"flannel/protocol"
+)
+
+// Outcomes of a request, as labels.
+const (
+	outcomeOK      = "ok"
+	outcomeStale   = "stale"
+	outcomeForward = "forward"
+	outcomeRefused = "refused" // the client's fault
+	outcomeFailed  = "failed"  // the backend's or ours
+)
+
+type metrics struct {
+	requests map[string]*requestMetrics // by method or query; fixed after construction
+	objects  map[string]prometheus.Counter
+	pending  prometheus.Counter
+
+	userLoads prometheus.Counter
+	outrun    prometheus.Counter
+	setLoads  prometheus.Counter
+	bootBytes prometheus.Histogram
+}
+
+type requestMetrics struct {
+	outcomes map[string]prometheus.Counter
+	seconds  prometheus.Observer
+}
+
+// Sources of an object, as labels.
+const (
+	sourceCache  = "cache"
+	sourceStale  = "stale"
+	sourceAbsent = "absent"
+	sourceLoad   = "load"
+)
+
+// otherRequest is the label of what does not exist.
+const otherRequest = "other"
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	m := &metrics{
+		requests: make(map[string]*requestMetrics), objects: make(map[string]prometheus.Counter),
+		pending:   f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_pending_ids_total", Help: "Ids answered as pending because the backend was slow."}),
+		userLoads: f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_user_loads_total", Help: "User states loaded."}),
+		outrun:    f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_user_outrun_total", Help: "User loads repeated because events outran them."}),
+		setLoads:  f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_member_set_loads_total", Help: "Member sets loaded."}),
+		bootBytes: f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_query_boot_bytes", Help: "Size of composed boots.", Buckets: prometheus.ExponentialBuckets(2048, 2, 10)}),
+	}
+	requests := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_requests_total", Help: "Reads answered, by method and outcome."}, []string{"method", "outcome"})
+	seconds := f.NewHistogramVec(prometheus.HistogramOpts{Name: "flannel_query_request_seconds", Help: "Time to answer a read.",
+		Buckets: []float64{50e-6, 200e-6, 1e-3, 5e-3, 20e-3, 100e-3, 500e-3, 2}}, []string{"method"})
+	add := func(name string) {
+		r := &requestMetrics{outcomes: make(map[string]prometheus.Counter), seconds: seconds.WithLabelValues(name)}
+		for _, o := range []string{outcomeOK, outcomeStale, outcomeForward, outcomeRefused, outcomeFailed} {
+			r.outcomes[o] = requests.WithLabelValues(name, o)
+		}
+		m.requests[name] = r
+	}
+	for name, method := range protocol.Methods {
+		if method.Cached {
+			add(name)
+		}
+	}
+	for name := range queries {
+		add(name)
+	}
+	add(otherRequest)
+	objects := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_objects_total", Help: "Objects read, by where they came from."}, []string{"source"})
+	for _, source := range []string{sourceCache, sourceStale, sourceAbsent, sourceLoad} {
+		m.objects[source] = objects.WithLabelValues(source)
+	}
+	return m
+}
+
+// answered counts one request.
+func (m *metrics) answered(name string, took time.Duration, stale bool, err error) {
+	r := m.requests[name]
+	if r == nil {
+		r = m.requests[otherRequest]
+	}
+	r.seconds.Observe(took.Seconds())
+	r.outcomes[outcomeOf(stale, err)].Inc()
+}
+
+func outcomeOf(stale bool, err error) string {
+	switch {
+	case errors.Is(err, ErrForward):
+		return outcomeForward
+	case err != nil:
+		switch protocol.AsError(err).Code {
+		case protocol.CodeUnavailable, protocol.CodeInternal, protocol.CodeBehind:
+			return outcomeFailed
+		}
+		return outcomeRefused
+	case stale:
+		return outcomeStale
+	default:
+		return outcomeOK
+	}
+}

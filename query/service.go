@@ -1,0 +1,183 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"flannel/cache"
+	"flannel/protocol"
+)
+
+// ErrForward says that the call is one that the cache cannot answer: hand it to the backend as it is.
+var ErrForward = errors.New("not answered by the cache: forward the call")
+
+// Config of the service.
+type Config struct {
+	// LoadTimeout bounds one load from the backend.
+	LoadTimeout time.Duration `koanf:"load_timeout"`
+	// PendingAfter is how long an edge query waits for the backend before it names ids as pending.
+	PendingAfter time.Duration `koanf:"pending_after"`
+	// MaxLoads bounds the loads under way.
+	MaxLoads int `koanf:"max_loads"`
+	// MaxIDs bounds the ids in one request.
+	MaxIDs int `koanf:"max_ids"`
+	// SocketTTL is how long clients may keep the addresses they are given.
+	SocketTTL time.Duration `koanf:"socket_ttl"`
+}
+
+// Default returns the defaults.
+func Default() Config {
+	return Config{
+		LoadTimeout:  5 * time.Second,        // twice what a backend under load was seen to need, below clients' 10 s
+		PendingAfter: 500 * time.Millisecond, // a person notices from half a second on
+		MaxLoads:     4096,                   // one for each client of a storm that upstream then batches
+		MaxIDs:       500,                    // the largest batch seen is 80
+		SocketTTL:    time.Hour,
+	}
+}
+
+// Validate reports the first value that makes no sense.
+func (c *Config) Validate() error {
+	switch {
+	case c.LoadTimeout <= 0, c.PendingAfter <= 0, c.SocketTTL < time.Second:
+		return errors.New("query: load_timeout and pending_after must be above 0, socket_ttl at least 1s")
+	case c.MaxLoads < 1:
+		return errors.New("query: max_loads must be at least 1")
+	case c.MaxIDs < 1 || c.MaxIDs > protocol.MaxObjectIDs:
+		return fmt.Errorf("query: max_ids must be between 1 and %d", protocol.MaxObjectIDs)
+	}
+	return nil
+}
+
+// Loader is the way to the backend; upstream.Upstream is one. Its errors are *protocol.Error.
+type Loader interface {
+	Identify(ctx context.Context, token string) (protocol.Identity, protocol.Position, error)
+	Boot(ctx context.Context, user protocol.UserID, atLeast protocol.Position) (protocol.UserBoot, protocol.Position, error)
+	Objects(ctx context.Context, workspace protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) (*protocol.ObjectsAnswer, error)
+	Members(ctx context.Context, req protocol.MembersRequest) (*protocol.MembersAnswer, error)
+	List(ctx context.Context, req protocol.ListRequest) (*protocol.ListAnswer, error)
+	// Follow adds one reference to each topic and waits until all are followed. If it fails it holds none.
+	Follow(ctx context.Context, topics []protocol.TopicState) error
+	// FollowAsync is Follow without waiting; it does not block.
+	FollowAsync(topics []protocol.TopicState)
+	Unfollow(topics ...protocol.Topic)
+	// Live reports whether the event stream is up.
+	Live() bool
+}
+
+// Sockets hands out addresses of websockets.
+type Sockets interface {
+	// URL returns a single-use address on host for id; params are the arguments of the call.
+	URL(id protocol.Identity, params map[string]string, host string) (url string, err error)
+}
+
+// Options of New.
+type Options struct {
+	Config     Config
+	Cache      *cache.Cache
+	Loader     Loader
+	Sockets    Sockets
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+// Service answers reads. It is safe for concurrent use.
+type Service struct {
+	// Static after construction.
+	config  Config
+	cache   *cache.Cache
+	loader  Loader
+	sockets Sockets
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+
+	tasks      *tasks
+	users      *flights[protocol.UserID, *cache.User]
+	identities *flights[string, protocol.Identity]
+	sets       *flights[protocol.ChannelID, *cache.Set]
+
+	unkept unkept
+
+	// mu guards held: the topics that are followed for each user. A topic is in a user's entry exactly while the loader
+	// holds one reference for it. Never held across a call that may block.
+	mu   sync.Mutex
+	held map[protocol.UserID]*holding
+}
+
+// New returns a service. Close it when no call is under way any more.
+func New(o Options) (*Service, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	t := newTasks(o.Config.LoadTimeout, o.Config.MaxLoads)
+	return &Service{
+		config: o.Config, cache: o.Cache, loader: o.Loader, sockets: o.Sockets, log: o.Log, now: o.Now,
+		metrics: newMetrics(o.Registerer), tasks: t,
+		users:      newFlights[protocol.UserID, *cache.User](t),
+		identities: newFlights[string, protocol.Identity](t),
+		sets:       newFlights[protocol.ChannelID, *cache.Set](t),
+		unkept:     unkept{now: o.Now},
+		held:       make(map[protocol.UserID]*holding),
+	}, nil
+}
+
+// Close ends the loads under way and waits for them.
+func (s *Service) Close() { s.tasks.close() }
+
+// Identify returns who the bearer of token is. Errors are *protocol.Error.
+func (s *Service) Identify(ctx context.Context, token string) (protocol.Identity, error) {
+	if token == "" {
+		return protocol.Identity{}, &protocol.Error{Code: protocol.CodeNotAuthed}
+	}
+	id, ok := s.cache.Identity(token)
+	if !ok {
+		var err error
+		if id, err = s.identities.do(ctx, token, func(ctx context.Context) (protocol.Identity, error) { return s.identify(ctx, token) }); err != nil {
+			return protocol.Identity{}, err
+		}
+	}
+	if id.Expires != 0 && id.Expires <= s.now().Unix() {
+		return protocol.Identity{}, &protocol.Error{Code: protocol.CodeTokenExpired}
+	}
+	return id, nil
+}
+
+// identify loads an identity. It may be kept only while the user topic is followed from the answer's position on,
+// because that is where a revocation is told; so the user is loaded with it, which the caller needs next anyway.
+func (s *Service) identify(ctx context.Context, token string) (protocol.Identity, error) {
+	id, at, err := s.loader.Identify(ctx, token)
+	if err != nil {
+		return id, asError(err)
+	}
+	if id.Error != "" {
+		return protocol.Identity{}, &protocol.Error{Code: id.Error}
+	}
+	if s.loader.Live() {
+		if _, err := s.userFrom(ctx, id, &at); err == nil {
+			s.cache.FillIdentity(token, id, at)
+		}
+	}
+	return id, nil
+}
+
+// unavailable is the error of everything that only a backend could answer now.
+func unavailable(why string) *protocol.Error {
+	// 1 s: what a stream needs to come back after a backend's restart, in most cases.
+	return &protocol.Error{Code: protocol.CodeUnavailable, Message: why, Retry: time.Second}
+}
+
+// asError makes what a loader returned fit for clients: nothing but *protocol.Error with a time to retry.
+func asError(err error) error {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e
+	}
+	return unavailable("the backend does not answer")
+}

@@ -1,0 +1,271 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"flannel/cache"
+	"flannel/protocol"
+)
+
+// maxOutrun is how often a user is loaded again because events outran the load: each time means a second's worth of
+// events of one user's topics, so a third is never needed while the backend is well.
+const maxOutrun = 3
+
+// holding is what is followed for one user. Guarded by Service.mu.
+type holding struct {
+	topics  []protocol.Topic // sorted
+	user    *cache.User      // the state that needs them; nil before the first load
+	loading bool             // a load uses them: Drop must leave them alone
+}
+
+// User returns the user's state, loaded and followed. While the stream is down it may be stale, which Answer and Query
+// know to handle; a user who is not loaded is then CodeUnavailable.
+func (s *Service) User(ctx context.Context, id protocol.Identity) (*cache.User, error) {
+	u, _, err := s.user(ctx, id)
+	return u, err
+}
+
+// user is User, and tells whether the state is fresh.
+func (s *Service) user(ctx context.Context, id protocol.Identity) (*cache.User, bool, error) {
+	u, freshness := s.cache.User(id.User)
+	switch {
+	case freshness == cache.Fresh:
+		return u, true, nil
+	case freshness == cache.Stale && !s.loader.Live():
+		return u, false, nil
+	}
+	u, err := s.userFrom(ctx, id, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	_, freshness = s.cache.User(id.User)
+	return u, freshness == cache.Fresh, nil
+}
+
+// userFrom loads a user, following the user topic from a position if one is given.
+func (s *Service) userFrom(ctx context.Context, id protocol.Identity, from *protocol.Position) (*cache.User, error) {
+	return s.users.do(ctx, id.User, func(ctx context.Context) (*cache.User, error) {
+		// Looked at again: another flight may have landed between the caller's look and this one.
+		if u, freshness := s.cache.User(id.User); freshness == cache.Fresh {
+			return u, nil
+		}
+		return s.loadUser(ctx, id, from)
+	})
+}
+
+// loadUser subscribes first, then loads: the user's own topic and those of their workspaces, the boot, and the channels
+// that it lists from its position on. What it followed stays followed if it succeeds, or if an older state needs it.
+func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *protocol.Position) (u *cache.User, err error) {
+	s.mu.Lock()
+	h := s.held[id.User]
+	if h == nil {
+		h = new(holding)
+		s.held[id.User] = h
+	}
+	h.loading = true
+	s.mu.Unlock()
+	defer func() { s.loaded(id.User, h, u) }()
+
+	base := []protocol.TopicState{{Topic: protocol.Topic(id.User), Position: from}}
+	for _, w := range id.Workspaces {
+		base = append(base, protocol.TopicState{Topic: protocol.Topic(w)})
+	}
+	if err := s.follow(ctx, h, base); err != nil {
+		return nil, err
+	}
+	for range maxOutrun {
+		boot, at, err := s.loader.Boot(ctx, id.User, s.cache.Applied())
+		if err != nil {
+			return nil, asError(err)
+		}
+		if boot.Error != "" {
+			return nil, &protocol.Error{Code: boot.Error}
+		}
+		channels := make([]protocol.TopicState, 0, len(boot.Memberships))
+		for i := range boot.Memberships {
+			channels = append(channels, protocol.TopicState{Topic: protocol.Topic(boot.Memberships[i].Channel), Position: &at})
+		}
+		if err := s.follow(ctx, h, channels); err != nil {
+			return nil, err
+		}
+		u, err := s.cache.FillUser(&boot, at)
+		if errors.Is(err, cache.ErrOutrun) {
+			s.metrics.outrun.Inc()
+			continue
+		}
+		if err != nil {
+			return nil, asError(err)
+		}
+		if err := s.reconcile(ctx, h, u, at); err != nil {
+			return nil, err
+		}
+		if kept, _ := s.cache.User(id.User); kept != u {
+			// Forced out already, or its topic is not followed whatever we hold: begin anew the next time.
+			s.mu.Lock()
+			h.user = nil
+			s.mu.Unlock()
+			return nil, unavailable("the user's state could not be kept")
+		}
+		s.metrics.userLoads.Inc()
+		s.warmGuest(ctx, u)
+		return u, nil
+	}
+	return nil, unavailable("the user changes faster than they can be loaded")
+}
+
+// follow takes a reference for each topic that h has not, and waits until they are followed.
+func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.TopicState) error {
+	var missing []protocol.TopicState
+	s.mu.Lock()
+	for _, t := range topics {
+		if !h.has(t.Topic) {
+			missing = append(missing, t)
+		}
+	}
+	s.mu.Unlock()
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := s.loader.Follow(ctx, missing); err != nil {
+		return asError(err)
+	}
+	var twice []protocol.Topic
+	s.mu.Lock()
+	for _, t := range missing {
+		if !h.add(t.Topic) { // Moved was faster.
+			twice = append(twice, t.Topic)
+		}
+	}
+	s.mu.Unlock()
+	s.unfollow(twice)
+	return nil
+}
+
+// reconcile makes h follow exactly the channels that the state has now, which differ from those of the boot at the
+// position at by what happened meanwhile. After the pass that finds nothing missing, Moved keeps it so: mu is held
+// across the snapshot, which puts every change either into it or after it.
+func (s *Service) reconcile(ctx context.Context, h *holding, u *cache.User, at protocol.Position) error {
+	for {
+		var missing []protocol.TopicState
+		var gone []protocol.Topic
+		s.mu.Lock()
+		h.user = u
+		member := make(map[protocol.Topic]bool)
+		for _, m := range u.Memberships() {
+			t := protocol.Topic(m.Channel)
+			member[t] = true
+			if !h.has(t) {
+				missing = append(missing, protocol.TopicState{Topic: t, Position: &at})
+			}
+		}
+		h.topics = slices.DeleteFunc(h.topics, func(t protocol.Topic) bool {
+			leave := isChannel(t) && !member[t]
+			if leave {
+				gone = append(gone, t)
+			}
+			return leave
+		})
+		s.mu.Unlock()
+		s.unfollow(gone)
+		if len(missing) == 0 {
+			return nil
+		}
+		if err := s.follow(ctx, h, missing); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) unfollow(topics []protocol.Topic) {
+	if len(topics) > 0 {
+		s.loader.Unfollow(topics...)
+	}
+}
+
+// loaded ends a load. If it failed and no older state needs the topics, they are given back.
+func (s *Service) loaded(user protocol.UserID, h *holding, u *cache.User) {
+	s.mu.Lock()
+	h.loading = false
+	var back []protocol.Topic
+	if u == nil && h.user == nil {
+		back = h.topics
+		delete(s.held, user)
+	}
+	s.mu.Unlock()
+	s.unfollow(back)
+}
+
+// Moved keeps what is followed in step with memberships: node calls it for every event with what cache.Apply returned
+// for it and the event's position, in order, and follows and unfollows no channels of users itself. A channel is
+// followed from just below the position, because the same commit has the event that tells the others of the join.
+// Moved does not block.
+func (s *Service) Moved(c cache.Change, at protocol.Position) {
+	if len(c.Joined) == 0 && len(c.Left) == 0 {
+		return
+	}
+	at = max(at, 1) - 1
+	var follow []protocol.TopicState
+	var unfollow []protocol.Topic
+	s.mu.Lock()
+	for _, j := range c.Joined {
+		if h := s.held[j.User]; h != nil && h.add(protocol.Topic(j.Channel)) {
+			follow = append(follow, protocol.TopicState{Topic: protocol.Topic(j.Channel), Position: &at})
+		}
+	}
+	for _, l := range c.Left {
+		if h := s.held[l.User]; h != nil && h.remove(protocol.Topic(l.Channel)) {
+			unfollow = append(unfollow, protocol.Topic(l.Channel))
+		}
+	}
+	s.mu.Unlock()
+	if len(follow) > 0 {
+		s.loader.FollowAsync(follow)
+	}
+	s.unfollow(unfollow)
+}
+
+// Drop gives back what was followed for a state that the cache has expired. It does nothing if the user has a newer
+// state or one is being loaded.
+func (s *Service) Drop(u *cache.User) {
+	var back []protocol.Topic
+	s.mu.Lock()
+	if h := s.held[u.ID()]; h != nil && h.user == u {
+		h.user = nil
+		if !h.loading { // Else the load that runs takes them over, or gives them back.
+			back = h.topics
+			delete(s.held, u.ID())
+		}
+	}
+	s.mu.Unlock()
+	s.unfollow(back)
+}
+
+// isChannel reports whether t is the topic of a channel.
+func isChannel(t protocol.Topic) bool {
+	return protocol.KindOf(protocol.ObjectID(t)) == protocol.KindChannel
+}
+
+func (h *holding) has(t protocol.Topic) bool {
+	_, ok := slices.BinarySearch(h.topics, t)
+	return ok
+}
+
+// add reports whether t was not there.
+func (h *holding) add(t protocol.Topic) bool {
+	i, ok := slices.BinarySearch(h.topics, t)
+	if !ok {
+		h.topics = slices.Insert(h.topics, i, t)
+	}
+	return !ok
+}
+
+// remove reports whether t was there.
+func (h *holding) remove(t protocol.Topic) bool {
+	i, ok := slices.BinarySearch(h.topics, t)
+	if ok {
+		h.topics = slices.Delete(h.topics, i, i+1)
+	}
+	return ok
+}
