@@ -1,0 +1,110 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is the front door's.
+type Config struct {
+	// Listen is the address for clients.
+	Listen string `koanf:"listen"`
+	// Region is told to clients in hello.
+	Region string `koanf:"region"`
+	// Origins are the web pages that may open sockets, as scheme://host; programs send none, or one of the dialect's.
+	Origins []string `koanf:"origins"`
+	// DebugEcho opens /debug/echo, a raw echo over the same websocket stack, for protocol conformance suites.
+	DebugEcho bool `koanf:"debug_echo"`
+
+	// RateLimits limits the calls that the edge answers itself, per user and method.
+	RateLimits bool `koanf:"rate_limits"`
+
+	// MaxSessions bounds the websockets; more are refused with a retry time.
+	MaxSessions int `koanf:"max_sessions"`
+	// MaxHandshakes bounds the sockets between upgrade and boot.
+	MaxHandshakes int `koanf:"max_handshakes"`
+	// MaxCalls bounds the HTTP calls under way.
+	MaxCalls int `koanf:"max_calls"`
+	// CallTimeout bounds one call; a large answer may take longer once it has begun.
+	CallTimeout time.Duration `koanf:"call_timeout"`
+	// IdleTimeout is how long an HTTP connection without a request is kept.
+	IdleTimeout time.Duration `koanf:"idle_timeout"`
+
+	// PingInterval is how often the server pings a socket; the dialect wants at least every 30 s.
+	PingInterval time.Duration `koanf:"ping_interval"`
+	// PongWait is how long after a ping a client must have been heard of.
+	PongWait time.Duration `koanf:"pong_wait"`
+	// WriteTimeout bounds one write to a socket; a client that takes longer is closed.
+	WriteTimeout time.Duration `koanf:"write_timeout"`
+	// OutboxFrames and OutboxBytes bound what waits for one session.
+	OutboxFrames int `koanf:"outbox_frames"`
+	OutboxBytes  int `koanf:"outbox_bytes"`
+	// SessionQueries bounds the queries and messages of one session under way; a session with more is not read on.
+	SessionQueries int `koanf:"session_queries"`
+	// MessageBurst is how many messages a session may send at once; one a second is the sustained rate.
+	MessageBurst int `koanf:"message_burst"`
+
+	// TicketLife is how long the address of rtm.connect may be used.
+	TicketLife time.Duration `koanf:"ticket_life"`
+	// MaxTickets bounds the addresses that wait to be used.
+	MaxTickets int `koanf:"max_tickets"`
+	// WriteVisible is how long the answer to a write is held back until the node has seen its effect.
+	WriteVisible time.Duration `koanf:"write_visible"`
+
+	// ReconnectMin, ReconnectMax and ReconnectStable are the policy that hello tells clients.
+	ReconnectMin    time.Duration `koanf:"reconnect_min"`
+	ReconnectMax    time.Duration `koanf:"reconnect_max"`
+	ReconnectStable time.Duration `koanf:"reconnect_stable"`
+	// DrainDelay is how long new clients are still served after readiness is gone: balancers need time to notice.
+	DrainDelay time.Duration `koanf:"drain_delay"`
+	// DrainTime is how long saying goodbye to all sessions takes: they go in random order at an even pace.
+	DrainTime time.Duration `koanf:"drain_time"`
+}
+
+// Default returns the defaults.
+func Default() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", Region: "local", Origins: []string{}, RateLimits: true,
+		MaxSessions: 15_000, MaxHandshakes: 512, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, MessageBurst: 30,
+		TicketLife: 30 * time.Second, MaxTickets: 50_000, WriteVisible: 500 * time.Millisecond,
+		ReconnectMin: 500 * time.Millisecond, ReconnectMax: 30 * time.Second, ReconnectStable: time.Minute,
+		DrainDelay: 0, DrainTime: 2 * time.Second,
+	}
+}
+
+// Validate tells every mistake at once.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Listen == "" {
+		errs = append(errs, errors.New("listen: is empty"))
+	}
+	for name, n := range map[string]int{
+		"max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
+		"session_queries": c.SessionQueries, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets,
+	} {
+		if n <= 0 {
+			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"call_timeout": c.CallTimeout, "idle_timeout": c.IdleTimeout, "ping_interval": c.PingInterval, "pong_wait": c.PongWait, "write_timeout": c.WriteTimeout,
+		"ticket_life": c.TicketLife, "reconnect_min": c.ReconnectMin, "reconnect_max": c.ReconnectMax,
+	} {
+		if d <= 0 {
+			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
+		}
+	}
+	if c.WriteVisible < 0 || c.DrainDelay < 0 || c.DrainTime < 0 || c.ReconnectStable < 0 {
+		errs = append(errs, errors.New("write_visible, drain_delay, drain_time and reconnect_stable: must not be below 0"))
+	}
+	if c.PingInterval > 30*time.Second {
+		errs = append(errs, errors.New("ping_interval: clients of the dialect want a ping at least every 30s"))
+	}
+	if c.ReconnectMax < c.ReconnectMin {
+		errs = append(errs, errors.New("reconnect_max: is below reconnect_min"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,55 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"flannel/protocol"
+)
+
+// ErrForward is what Queries.Answer returns for a call that the cache does not answer: it is forwarded.
+var ErrForward = errors.New("not answered here: forward the call")
+
+// Queries answers reads. Errors are *protocol.Error.
+type Queries interface {
+	// Identify returns who the bearer of a token is.
+	Identify(ctx context.Context, token string) (protocol.Identity, error)
+	// Answer answers a cached Web API method, or returns ErrForward.
+	Answer(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error)
+	// Query answers the edge query API.
+	Query(ctx context.Context, id protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error)
+	// Boot returns the bodies of client.userBoot and client.counts.
+	Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error)
+	// Member reports whether a user, whose session is attached, is in a channel.
+	Member(user protocol.UserID, channel protocol.ChannelID) bool
+	// RaiseFloor lets the user's reads go past the cache until it stands at p.
+	RaiseFloor(user protocol.UserID, p protocol.Position)
+	// Applied is the position up to which the cache has seen all events.
+	Applied() protocol.Position
+}
+
+// Writer is the way to the backend. Errors are *protocol.Error.
+type Writer interface {
+	// Forward passes a call on verbatim.
+	Forward(ctx context.Context, call *protocol.Call) (*protocol.Reply, error)
+	// Publish passes an ephemeral event on; it does not block and may drop.
+	Publish(ev *protocol.Event)
+}
+
+// Hub knows who hears what.
+type Hub interface {
+	// Attach lets the session hear of everything that concerns id. When it returns, nothing that happens is missed.
+	Attach(ctx context.Context, s *Session, id protocol.Identity) error
+	// Detach undoes Attach.
+	Detach(s *Session)
+	// WatchPresence makes users the list of those whose presence the session hears of.
+	WatchPresence(s *Session, users []protocol.UserID)
+}
+
+// Doors are what the edge is joined to. All are required.
+type Doors struct {
+	Queries Queries
+	Writer  Writer
+	Hub     Hub
+}

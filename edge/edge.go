@@ -1,0 +1,182 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fasthttp/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"flannel/protocol"
+)
+
+// Options of New. All are required.
+type Options struct {
+	Doors      Doors
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+	// HostID names the node to clients.
+	HostID string
+	// Listener replaces the one that Config.Listen names, in tests; nil otherwise.
+	Listener net.Listener
+}
+
+// Edge is the front door. It is safe for concurrent use.
+type Edge struct {
+	// Static after construction.
+	cfg      Config
+	doors    Doors
+	log      *slog.Logger
+	now      func() time.Time
+	hostID   string
+	metrics  *metrics
+	listener net.Listener
+	server   *fasthttp.Server
+	upgrader websocket.FastHTTPUpgrader
+	tickets  *tickets
+	rates    *rates
+	waiters  waiters
+	life     context.Context // ends in Stop: sessions and calls end with it
+	end      context.CancelFunc
+
+	calls      chan struct{} // a place per HTTP call under way; capacity MaxCalls; never closed
+	handshakes chan struct{} // a place per socket that is not booted yet; capacity MaxHandshakes; never closed
+	draining   atomic.Bool
+	refusing   atomic.Bool // new sockets are turned away
+
+	work sync.WaitGroup // the goroutines of sessions and of the keeper
+
+	mu       sync.Mutex
+	sessions map[*Session]struct{} // guarded by mu; at most MaxSessions
+	stopped  bool                  // guarded by mu: no goroutine is added to work any more
+}
+
+// New binds the listener, so that Addr is true before Run.
+func New(cfg Config, o Options) (*Edge, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	ln := o.Listener
+	if ln == nil {
+		var err error
+		if ln, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, fmt.Errorf("listen for clients on %q: %w", cfg.Listen, err)
+		}
+	}
+	e := &Edge{
+		cfg: cfg, doors: o.Doors, log: o.Log, now: o.Now, hostID: o.HostID, metrics: newMetrics(o.Registerer), listener: ln,
+		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Now), rates: newRates(o.Now),
+		calls: make(chan struct{}, cfg.MaxCalls), handshakes: make(chan struct{}, cfg.MaxHandshakes), sessions: make(map[*Session]struct{}),
+	}
+	e.life, e.end = context.WithCancel(context.Background())
+	e.server = &fasthttp.Server{
+		Name: "flannel", Handler: e.serve, KeepHijackedConns: true, NoDefaultContentType: true, NoDefaultDate: true,
+		// Headers of browsers with cookies fit in 8 KB; the reader stays with a socket for its life, so no more than that.
+		ReadBufferSize: 8 << 10, WriteBufferSize: 4 << 10, MaxRequestBodySize: protocol.MaxBody, IdleTimeout: cfg.IdleTimeout, ReadTimeout: 30 * time.Second,
+		CloseOnShutdown: true, Concurrency: 256 << 10, Logger: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), ErrorHandler: e.badRequest,
+	}
+	e.upgrader = websocket.FastHTTPUpgrader{ReadBufferSize: 512, WriteBufferSize: 512, WriteBufferPool: new(sync.Pool), CheckOrigin: e.originAllowed}
+	return e, nil
+}
+
+// Addr returns the address that clients reach.
+func (e *Edge) Addr() string { return e.listener.Addr().String() }
+
+// Sessions returns the number of open sockets.
+func (e *Edge) Sessions() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.sessions)
+}
+
+// Draining reports whether the node is on its way out.
+func (e *Edge) Draining() bool { return e.draining.Load() }
+
+// Advanced tells the edge that the cache has seen all events up to p. It does not block.
+func (e *Edge) Advanced(p protocol.Position) { e.waiters.advanced(p) }
+
+// Run serves until Stop.
+func (e *Edge) Run() error {
+	e.begin(e.keep)
+	if err := e.server.Serve(e.listener); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("serve clients: %w", err)
+	}
+	return nil
+}
+
+// begin starts a goroutine that Stop waits for. It reports whether it did: not after Stop.
+func (e *Edge) begin(fn func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return false
+	}
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		fn()
+	}()
+	return true
+}
+
+// keep looks after what only time brings about: pings, clients that are gone, tokens that expire, old tickets.
+func (e *Edge) keep() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			now := e.now()
+			for _, s := range e.snapshot() {
+				s.check(now)
+			}
+			e.tickets.sweep()
+		case <-e.life.Done():
+			return
+		}
+	}
+}
+
+// snapshot returns the sessions of this moment.
+func (e *Edge) snapshot() []*Session {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*Session, 0, len(e.sessions))
+	for s := range e.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// CloseUser closes the sessions of a user, or only those of one token (by its id). It does not block.
+func (e *Edge) CloseUser(user protocol.UserID, token string, code protocol.CloseCode) {
+	for _, s := range e.snapshot() {
+		if s.id.User == user && (token == "" || s.id.Token == token) {
+			s.Close(code, 0)
+		}
+	}
+}
+
+// URL returns the address of a socket for id. params are the arguments of the call that asked, with two of the edge's
+// own among them: see withCaller.
+func (e *Edge) URL(id protocol.Identity, params map[string]string, host string) (string, error) {
+	ws := "ws" + trimScheme(host)
+	token := params[argToken]
+	if params[argMethod] == "client.getWebSocketURL" {
+		return ws + "/?token=" + token + "&flannel=" + protocol.ThinVersion + "&lazy_channels=1&batch_presence_aware=1&no_query_on_subscribe=1", nil
+	}
+	name, err := e.tickets.issue(id, token, params)
+	if err != nil {
+		e.metrics.rejected.WithLabelValues("tickets", "full").Inc()
+		return "", err
+	}
+	return ws + "/websocket/" + name, nil
+}

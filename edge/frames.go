@@ -1,0 +1,237 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"unicode/utf8"
+
+	"flannel/protocol"
+)
+
+// step handles one text frame of the client. It is called from one goroutine at a time, in order.
+func (s *Session) step(raw []byte) {
+	f, err := protocol.DecodeFrame(raw)
+	if err != nil {
+		s.edge.metrics.frames.WithLabelValues("bad").Inc()
+		pe := protocol.AsError(err)
+		switch pe.Code {
+		case protocol.CodeInvalidCharset:
+			s.Close(protocol.CloseBadUTF8, 0)
+		case protocol.CodeTooLarge:
+			s.Close(protocol.CloseTooBig, 0)
+		default:
+			s.fault(f, protocol.SocketErrBadFrame, pe.Message)
+		}
+		return
+	}
+	label := f.Type
+	switch f.Type {
+	case protocol.FrameMessage:
+		s.message(f)
+	case protocol.FrameTyping, protocol.FrameUserTyping:
+		label = protocol.FrameTyping
+		s.typing(f)
+	case protocol.FramePing:
+		s.ping(f)
+	case protocol.FramePresenceSub:
+		s.presenceSub(f)
+	case protocol.FramePresenceQuery:
+		s.presenceQuery(f)
+	case protocol.FrameQuery:
+		s.query(f)
+	default:
+		label = "other"
+		s.fault(f, protocol.SocketErrUnknownType, "unknown frame type")
+	}
+	s.edge.metrics.frames.WithLabelValues(label).Inc()
+}
+
+// fault answers a frame that cannot be used; the socket stays.
+func (s *Session) fault(f protocol.ClientFrame, code int, msg string) {
+	s.say(protocol.ErrorFrame{Type: protocol.FrameError, ReplyTo: f.ID, Error: protocol.SocketError{Code: code, Msg: msg, Source: "flannel"}})
+}
+
+func (s *Session) nack(f protocol.ClientFrame, e protocol.SocketError) {
+	s.say(protocol.Nack{ReplyTo: f.ID, Error: e})
+}
+
+func (s *Session) ping(f protocol.ClientFrame) {
+	pong, err := protocol.EchoPong(f)
+	if err != nil {
+		s.fault(f, protocol.SocketErrBadFrame, "the ping is not a flat object")
+		return
+	}
+	s.put(wireText(pong), protocol.ClassControl)
+}
+
+// message forwards a message. Those of one session go one after the other, so that they keep their order.
+func (s *Session) message(f protocol.ClientFrame) {
+	var m protocol.MessageFrame
+	if err := json.Unmarshal(f.Raw, &m); err != nil {
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrBadFrame, Msg: "a field has the wrong type"})
+		return
+	}
+	switch {
+	case !s.messages.AllowN(s.edge.now(), 1):
+		s.edge.metrics.rejected.WithLabelValues("messages", "rate").Inc()
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText})
+	case m.Text == "" && len(m.Attachments) == 0 && len(m.Blocks) == 0:
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTextMissing, Msg: "message text is missing"})
+	case utf8.RuneCountInString(m.Text) > protocol.MaxText:
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: "msg_too_long"})
+	case !s.inOrder(func() { s.post(f, m) }):
+		s.edge.metrics.rejected.WithLabelValues("messages", "rate").Inc()
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText})
+	}
+}
+
+// inOrder runs fn after those before it, beside the reader. false if too many wait.
+func (s *Session) inOrder(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone || len(s.pending) >= max(s.edge.cfg.SessionQueries, s.edge.cfg.MessageBurst) {
+		return false
+	}
+	s.pending = append(s.pending, fn)
+	if !s.sending {
+		s.sending = true
+		s.work.Add(1)
+		go s.drainPending()
+	}
+	return true
+}
+
+func (s *Session) drainPending() {
+	defer s.work.Done()
+	for {
+		s.mu.Lock()
+		if len(s.pending) == 0 || s.gone {
+			s.pending, s.sending = nil, false
+			s.mu.Unlock()
+			return
+		}
+		fn := s.pending[0]
+		s.pending = s.pending[1:]
+		s.mu.Unlock()
+		fn()
+	}
+}
+
+// post sends a message to the backend and acknowledges it when the backend did.
+func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
+	ctx, cancel := context.WithTimeout(s.edge.life, s.edge.cfg.CallTimeout)
+	defer cancel()
+	fields := map[string]any{"channel": m.Channel, "text": m.Text}
+	for name, v := range map[string]string{"thread_ts": string(m.ThreadTS), "client_msg_id": m.ClientMsgID} {
+		if v != "" {
+			fields[name] = v
+		}
+	}
+	if m.ReplyBroadcast {
+		fields["reply_broadcast"] = true
+	}
+	for name, v := range map[string]json.RawMessage{"attachments": m.Attachments, "blocks": m.Blocks} {
+		if len(v) > 0 {
+			fields[name] = v
+		}
+	}
+	reply, err := s.edge.forward(ctx, "socket", &protocol.Call{
+		Method: "chat.postMessage", Token: s.opening.token, ContentType: "application/json", Body: protocol.MustMarshal(fields), Remote: s.raw.RemoteAddr().String(),
+	}, s.id)
+	if err != nil {
+		pe := protocol.AsError(err)
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(pe.Code), RetryAfter: seconds(pe.Retry)})
+		return
+	}
+	if reply.Stream != nil {
+		reply.Stream.Close() //nolint:errcheck // Nobody wants an answer of that size.
+	}
+	var answer struct {
+		OK      bool        `json:"ok"`
+		Error   string      `json:"error"`
+		TS      protocol.TS `json:"ts"`
+		Message struct {
+			Text string `json:"text"`
+		} `json:"message"`
+	}
+	switch err := json.Unmarshal(reply.Body, &answer); {
+	case reply.Status == 429:
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText, RetryAfter: reply.RetryAfter})
+	case err != nil:
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(protocol.CodeInternal)})
+	case !answer.OK:
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: answer.Error})
+	default:
+		s.say(protocol.Ack{OK: true, ReplyTo: f.ID, TS: answer.TS, Text: answer.Message.Text})
+	}
+}
+
+// typingEvery is how often a session's typing is passed on, in the dialect's words at most once per 3 s.
+const typingEvery = 3_000_000_000
+
+// typing passes "I am typing" on to those who are in the channel. There is no answer.
+func (s *Session) typing(f protocol.ClientFrame) {
+	var t protocol.TypingFrame
+	if err := json.Unmarshal(f.Raw, &t); err != nil {
+		s.fault(f, protocol.SocketErrBadFrame, "a field has the wrong type")
+		return
+	}
+	now := s.edge.now()
+	if now.Sub(s.typed) < typingEvery || !s.edge.doors.Queries.Member(s.id.User, t.Channel) {
+		return
+	}
+	s.typed = now
+	s.edge.doors.Writer.Publish(&protocol.Event{
+		Topic: protocol.Topic(t.Channel), Type: protocol.FrameUserTyping, Class: protocol.ClassEphemeral, Except: s.id.User,
+		Payload: protocol.MustMarshal(struct {
+			Type     string             `json:"type"`
+			Channel  protocol.ChannelID `json:"channel"`
+			User     protocol.UserID    `json:"user"`
+			ThreadTS protocol.TS        `json:"thread_ts,omitempty"`
+		}{protocol.FrameUserTyping, t.Channel, s.id.User, t.ThreadTS}),
+	})
+}
+
+// query answers an edge query, beside the reader; answers may come out of order. A session with too many under way is
+// not read on until one is done.
+func (s *Session) query(f protocol.ClientFrame) {
+	var q protocol.QueryFrame
+	if err := json.Unmarshal(f.Raw, &q); err != nil {
+		s.fault(f, protocol.SocketErrBadFrame, "a field has the wrong type")
+		return
+	}
+	if len(q.Args) == 0 {
+		q.Args = json.RawMessage("{}")
+	}
+	select {
+	case s.queries <- struct{}{}:
+	case <-s.ctx.Done():
+		return
+	}
+	s.mu.Lock()
+	if s.gone {
+		s.mu.Unlock()
+		<-s.queries
+		return
+	}
+	s.work.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.work.Done()
+		defer func() { <-s.queries }()
+		ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
+		defer cancel()
+		reply, err := s.edge.doors.Queries.Query(ctx, s.id, q.Method, q.Args)
+		body := []byte(nil)
+		if err != nil {
+			body = s.edge.refusal(err).Body
+		} else {
+			body = reply.Body
+		}
+		head := []byte("{}")
+		if f.ID != nil {
+			head = append(append([]byte(`{"reply_to":`), f.ID...), '}')
+		}
+		s.put(wireText(protocol.AppendFields(nil, head, body)), protocol.ClassControl)
+	}()
+}

@@ -1,0 +1,122 @@
+package edge
+
+import (
+	"encoding/binary"
+
+	"flannel/protocol"
+)
+
+// wireText returns the websocket frame of a text message as a server sends it (RFC 6455, section 5.2): a header of 2 to
+// 10 bytes and the payload, not masked. It is made once per event and shared by all receivers.
+func wireText(payload []byte) []byte { return wire(0x1, payload) }
+
+func wire(opcode byte, payload []byte) []byte {
+	buf := make([]byte, 0, len(payload)+10)
+	buf = append(buf, 0x80|opcode)
+	switch n := len(payload); {
+	case n < 126:
+		buf = append(buf, byte(n))
+	case n <= 0xffff:
+		buf = append(buf, 126)
+		buf = binary.BigEndian.AppendUint16(buf, uint16(n))
+	default:
+		buf = append(buf, 127)
+		buf = binary.BigEndian.AppendUint64(buf, uint64(n))
+	}
+	return append(buf, payload...)
+}
+
+// wireClose returns a close frame. The reason is cut to what a control frame may carry.
+func wireClose(code protocol.CloseCode, reason []byte) []byte {
+	const maxReason = 123
+	if len(reason) > maxReason {
+		reason = nil
+	}
+	return wire(0x8, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
+}
+
+// item is a frame that waits.
+type item struct {
+	frame []byte
+	class protocol.Class
+}
+
+// outbox is what waits for one session. Its owner guards it.
+type outbox struct {
+	items []item
+	bytes int
+	// ephemeral counts the ephemeral items, so that a full outbox without any does not search for one.
+	ephemeral int
+}
+
+// verdict is what became of a frame.
+type verdict int
+
+const (
+	taken   verdict = iota
+	dropped         // ephemeral, and there was no room
+	full            // control or message, and there was no room: the session must end
+)
+
+// put adds a frame. Ephemeral frames give way: the oldest first to make room for others, and they never push others out.
+func (o *outbox) put(it item, maxItems, maxBytes int) verdict {
+	for len(o.items)+1 > maxItems || o.bytes+len(it.frame) > maxBytes {
+		if o.ephemeral == 0 || !o.dropOldest() {
+			if it.class == protocol.ClassEphemeral {
+				return dropped
+			}
+			// An empty outbox takes one frame of any size: a boot may be larger than the bound.
+			if len(o.items) == 0 {
+				break
+			}
+			return full
+		}
+	}
+	o.items = append(o.items, it)
+	o.bytes += len(it.frame)
+	if it.class == protocol.ClassEphemeral {
+		o.ephemeral++
+	}
+	return taken
+}
+
+// dropOldest removes the oldest ephemeral frame.
+func (o *outbox) dropOldest() bool {
+	for i := range o.items {
+		if o.items[i].class == protocol.ClassEphemeral {
+			o.bytes -= len(o.items[i].frame)
+			o.ephemeral--
+			o.items = append(o.items[:i], o.items[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// coalesce bounds the bytes of one write: up to about 3 KB a write costs the same whatever its size, and a write of
+// 64 KB is still one segment offload.
+const coalesce = 64 << 10
+
+// take moves frames for one write to buf: as many as fit, at least one.
+func (o *outbox) take(buf []byte) []byte {
+	n := 0
+	for n < len(o.items) && (n == 0 || len(buf)+len(o.items[n].frame) <= coalesce) {
+		it := &o.items[n]
+		buf = append(buf, it.frame...)
+		o.bytes -= len(it.frame)
+		if it.class == protocol.ClassEphemeral {
+			o.ephemeral--
+		}
+		*it = item{}
+		n++
+	}
+	if n == len(o.items) {
+		o.items = o.items[:0]
+		if cap(o.items) > 64 {
+			o.items = nil // a burst is over: give its memory back
+		}
+	} else {
+		o.items = append(o.items[:0], o.items[n:]...)
+	}
+	return buf
+}

@@ -1,0 +1,147 @@
+package edge
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"flannel/protocol"
+)
+
+// askedFor is how long a presence_query's users are followed for its answer.
+const askedFor = 5 * time.Second
+
+// presenceSub replaces the list of users whose presence the session hears of.
+func (s *Session) presenceSub(f protocol.ClientFrame) {
+	ids, ok := s.presenceIDs(f)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	s.watch = ids
+	s.mu.Unlock()
+	s.follow()
+}
+
+// presenceQuery answers the presence of users once. What the session does not follow is followed for a moment.
+func (s *Session) presenceQuery(f protocol.ClientFrame) {
+	ids, ok := s.presenceIDs(f)
+	if !ok {
+		return
+	}
+	until := s.edge.now().Add(askedFor)
+	unknown := false
+	known := make(map[protocol.UserID]protocol.Presence)
+	s.mu.Lock()
+	for _, id := range ids {
+		if p, ok := s.known[id]; ok {
+			known[id] = p
+			continue
+		}
+		if len(s.watch)+len(s.asked) >= protocol.MaxPresenceIDs {
+			break
+		}
+		if s.asked == nil {
+			s.asked = make(map[protocol.UserID]time.Time)
+		}
+		s.asked[id] = until
+		unknown = true
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		p, ok := known[id]
+		switch {
+		case !ok:
+		case s.batch:
+			s.say(protocol.PresenceChange{Type: protocol.FramePresenceChange, Presence: p, Users: []protocol.UserID{id}})
+		default:
+			s.say(protocol.PresenceChange{Type: protocol.FramePresenceChange, Presence: p, User: id})
+		}
+	}
+	if unknown {
+		s.follow()
+	}
+}
+
+func (s *Session) presenceIDs(f protocol.ClientFrame) ([]protocol.UserID, bool) {
+	var p protocol.PresenceFrame
+	if err := json.Unmarshal(f.Raw, &p); err != nil {
+		s.fault(f, protocol.SocketErrBadFrame, "\"ids\" is not a list of strings")
+		return nil, false
+	}
+	if len(p.IDs) > protocol.MaxPresenceIDs {
+		s.fault(f, protocol.SocketErrBadFrame, fmt.Sprintf("%d ids; the limit is %d", len(p.IDs), protocol.MaxPresenceIDs))
+		return nil, false
+	}
+	ids := p.IDs[:0]
+	for _, id := range p.IDs {
+		if protocol.KindOf(protocol.ObjectID(id)) == protocol.KindUser {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), true
+}
+
+// follow tells the hub whom the session follows now: its list, and those who were asked for.
+func (s *Session) follow() {
+	s.mu.Lock()
+	ids := slices.Clone(s.watch)
+	for id := range s.asked {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	if len(ids) > protocol.MaxPresenceIDs {
+		ids = ids[:protocol.MaxPresenceIDs]
+	}
+	for id := range s.known {
+		if _, found := slices.BinarySearch(ids, id); !found {
+			delete(s.known, id)
+		}
+	}
+	s.mu.Unlock()
+	s.edge.doors.Hub.WatchPresence(s, ids)
+}
+
+// learn remembers what a presence event said, so that a query need not ask.
+func (s *Session) learn(ev *protocol.Event) {
+	user, ok := protocol.PresenceOf(ev.Topic)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = make(map[protocol.UserID]protocol.Presence)
+	}
+	if _, there := s.known[user]; there || len(s.known) < protocol.MaxPresenceIDs {
+		s.known[user] = presenceIn(ev.Payload)
+	}
+}
+
+// presenceIn reads the presence in the payload of a presence event.
+func presenceIn(payload []byte) protocol.Presence {
+	if bytes.Contains(payload, []byte(`"active"`)) {
+		return protocol.Active
+	}
+	return protocol.Away
+}
+
+// forgetAsked stops following those whose query is over.
+func (s *Session) forgetAsked(now time.Time) {
+	s.mu.Lock()
+	changed := false
+	for id, until := range s.asked {
+		if now.After(until) {
+			delete(s.asked, id)
+			changed = true
+		}
+	}
+	s.mu.Unlock()
+	if changed {
+		s.follow()
+	}
+}

@@ -1,0 +1,63 @@
+package edge
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"flannel/protocol"
+)
+
+// maxRates bounds the buckets of a generation: 50,000 users who call two methods, about 120 bytes each.
+const maxRates = 100_000
+
+// burstShare: a quarter of a minute's calls may come at once, as protocol.Tier says.
+const burstShare = 4
+
+// rates limits the calls that the edge answers itself, per user and method; those that it forwards the backend limits.
+// Buckets live in two generations, so that memory is bounded: what is forgotten is full again.
+type rates struct {
+	now func() time.Time
+
+	mu         sync.Mutex
+	young, old map[rateKey]*rate.Limiter // guarded by mu
+}
+
+type rateKey struct {
+	user   protocol.UserID
+	method string
+}
+
+func newRates(now func() time.Time) *rates {
+	return &rates{now: now, young: make(map[rateKey]*rate.Limiter)}
+}
+
+// take counts one call. It returns 0, or how long to wait.
+func (r *rates) take(user protocol.UserID, method string) time.Duration {
+	now := r.now()
+	res := r.bucket(rateKey{user, method}).ReserveN(now, 1)
+	wait := res.DelayFrom(now)
+	if wait > 0 {
+		res.CancelAt(now)
+	}
+	return wait
+}
+
+func (r *rates) bucket(key rateKey) *rate.Limiter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b := r.young[key]; b != nil {
+		return b
+	}
+	b := r.old[key]
+	if b == nil {
+		perMinute := protocol.Methods[key.method].Tier.PerMinute()
+		b = rate.NewLimiter(rate.Limit(float64(perMinute)/60), perMinute/burstShare)
+	}
+	if len(r.young) >= maxRates {
+		r.young, r.old = make(map[rateKey]*rate.Limiter), r.young
+	}
+	r.young[key] = b
+	return b
+}

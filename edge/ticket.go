@@ -1,0 +1,65 @@
+package edge
+
+import (
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"flannel/protocol"
+)
+
+// ticket is a right to open one socket. It stands in the path of the address, because slack-go and its descendants
+// overwrite the query.
+type ticket struct {
+	id     protocol.Identity
+	token  string
+	params map[string]string
+	until  time.Time
+}
+
+// tickets is a bounded table. All methods may be called from any goroutine.
+type tickets struct {
+	life time.Duration
+	max  int
+	now  func() time.Time
+
+	mu  sync.Mutex
+	all map[string]ticket // guarded by mu; at most max
+}
+
+func newTickets(life time.Duration, limit int, now func() time.Time) *tickets {
+	return &tickets{life: life, max: limit, now: now, all: make(map[string]ticket)}
+}
+
+// issue returns the name of a new ticket.
+func (t *tickets) issue(id protocol.Identity, token string, params map[string]string) (string, error) {
+	name := rand.Text()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.all) >= t.max {
+		return "", &protocol.Error{Code: protocol.CodeRateLimited, Message: "too many clients are connecting", Retry: t.life / 10}
+	}
+	t.all[name] = ticket{id: id, token: token, params: params, until: t.now().Add(t.life)}
+	return name, nil
+}
+
+// use takes a ticket out. ok is false if there is none, or if it is too old.
+func (t *tickets) use(name string) (ticket, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	got, ok := t.all[name]
+	delete(t.all, name)
+	return got, ok && t.now().Before(got.until)
+}
+
+// sweep forgets what is too old.
+func (t *tickets) sweep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for name, got := range t.all {
+		if !now.Before(got.until) {
+			delete(t.all, name)
+		}
+	}
+}
