@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"flannel/cache"
+	"flannel/edge"
+	"flannel/fanout"
+	"flannel/protocol"
+	"flannel/query"
+	"flannel/upstream"
+)
+
+// doors joins the rooms: it is the edge's way to query, cache and hub, and query's way to the edge's socket addresses.
+type doors struct{ n *Node }
+
+var (
+	_ edge.Queries  = doors{}
+	_ edge.Hub      = doors{}
+	_ query.Sockets = doors{}
+	_ upstream.Sink = sink{}
+)
+
+// Identify implements edge.Queries.
+func (d doors) Identify(ctx context.Context, token string) (protocol.Identity, error) {
+	return d.n.query.Identify(ctx, token)
+}
+
+// Answer implements edge.Queries.
+func (d doors) Answer(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error) {
+	reply, err := d.n.query.Answer(ctx, id, method, args, host)
+	if errors.Is(err, query.ErrForward) {
+		err = edge.ErrForward
+	}
+	return reply, err
+}
+
+// Query implements edge.Queries.
+func (d doors) Query(ctx context.Context, id protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error) {
+	return d.n.query.Query(ctx, id, path, args)
+}
+
+// Boot implements edge.Queries.
+func (d doors) Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error) {
+	return d.n.query.Boot(ctx, id, lazy)
+}
+
+// Member implements edge.Queries.
+func (d doors) Member(user protocol.UserID, channel protocol.ChannelID) bool {
+	u, freshness := d.n.cache.User(user)
+	if freshness != cache.Fresh {
+		return false
+	}
+	_, ok := u.Membership(channel)
+	return ok
+}
+
+// RaiseFloor implements edge.Queries.
+func (d doors) RaiseFloor(user protocol.UserID, p protocol.Position) {
+	if u, _ := d.n.cache.User(user); u != nil {
+		u.RaiseFloor(p)
+	}
+}
+
+// Applied implements edge.Queries.
+func (d doors) Applied() protocol.Position { return d.n.cache.Applied() }
+
+// URL implements query.Sockets.
+func (d doors) URL(id protocol.Identity, params map[string]string, host string) (string, error) {
+	return d.n.edge.URL(id, params, host)
+}
+
+// receiver is a session as the hub sees it. Two of the same session are equal.
+type receiver struct{ *edge.Session }
+
+// Deliver implements fanout.Receiver.
+func (r receiver) Deliver(f *fanout.Frame) { r.Session.Deliver(f.Event, &f.Shared) }
+
+// Attach implements edge.Hub. The user's state is held, so that it does not expire under the session.
+func (d doors) Attach(ctx context.Context, s *edge.Session, id protocol.Identity) error {
+	d.n.cache.Hold(id.User)
+	u, err := d.n.query.User(ctx, id)
+	if err != nil {
+		d.n.cache.Release(id.User)
+		return err
+	}
+	d.n.hub.Attach(receiver{s}, id, func() []protocol.ChannelID {
+		if now, freshness := d.n.cache.User(id.User); freshness == cache.Fresh {
+			return now.Channels() // It may have been loaded anew since.
+		}
+		return u.Channels()
+	})
+	return nil
+}
+
+// Detach implements edge.Hub.
+func (d doors) Detach(s *edge.Session) {
+	d.n.hub.Detach(receiver{s})
+	d.n.cache.Release(s.User())
+}
+
+// WatchPresence implements edge.Hub.
+func (d doors) WatchPresence(s *edge.Session, users []protocol.UserID) {
+	d.n.hub.WatchPresence(receiver{s}, users)
+}
+
+// presence is the hub's way to the topics of presence.
+type presence struct{ up *upstream.Upstream }
+
+// Follow implements fanout.PresenceDoor.
+func (p presence) Follow(user protocol.UserID) {
+	p.up.FollowAsync([]protocol.TopicState{{Topic: protocol.PresenceTopic(user)}})
+}
+
+// Unfollow implements fanout.PresenceDoor.
+func (p presence) Unfollow(user protocol.UserID) { p.up.Unfollow(protocol.PresenceTopic(user)) }
+
+// Report implements fanout.PresenceDoor.
+func (p presence) Report(present, absent []protocol.UserID) { p.up.Report(present, absent) }

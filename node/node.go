@@ -1,0 +1,248 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"flannel/cache"
+	"flannel/edge"
+	"flannel/fanout"
+	"flannel/query"
+	"flannel/upstream"
+)
+
+// Config is a node's: the rooms' own, composed.
+type Config struct {
+	// StopTimeout bounds Stop: sessions that are still there when it is over are cut off.
+	StopTimeout time.Duration   `koanf:"stop_timeout"`
+	Edge        edge.Config     `koanf:"edge"`
+	Upstream    upstream.Config `koanf:"upstream"`
+	Cache       cache.Config    `koanf:"cache"`
+	Query       query.Config    `koanf:"query"`
+	Admin       AdminConfig     `koanf:"admin"`
+}
+
+// Default returns the defaults.
+func Default() Config {
+	c := Config{
+		StopTimeout: 30 * time.Second, Edge: edge.Default(), Upstream: upstream.Default(), Cache: cache.Default(), Query: query.Default(), Admin: DefaultAdmin(),
+	}
+	c.Upstream.URL = "http://127.0.0.1:8090" // where flannel backend listens for edges
+	return c
+}
+
+// Validate tells every mistake at once.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.StopTimeout <= 0 {
+		errs = append(errs, errors.New("stop_timeout: must be above 0"))
+	}
+	for _, room := range []struct {
+		name string
+		err  error
+	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}} {
+		if room.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", room.name, room.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Options of New. All are required.
+type Options struct {
+	Config Config
+	Log    *slog.Logger
+	// Registry gets the node's metrics and is served on the admin listener.
+	Registry *prometheus.Registry
+}
+
+// Node is one edge node. Run it once; Stop may be called from any goroutine, before Run too.
+type Node struct {
+	// Static after New.
+	cfg      Config
+	log      *slog.Logger
+	upstream *upstream.Upstream
+	cache    *cache.Cache
+	query    *query.Service
+	hub      *fanout.Hub
+	edge     *edge.Edge
+	admin    *Admin // nil if there is none
+
+	live     chan struct{} // closed when the stream is up for the first time
+	liveOnce sync.Once
+	drained  chan struct{} // closed by Stop when the edge has drained
+	stopOnce sync.Once
+	stopErr  error
+	running  atomic.Bool
+}
+
+// janitorEvery is how often user states whose grace is over are dropped: the grace is minutes long.
+const janitorEvery = 5 * time.Second
+
+// New builds the node and binds its listeners.
+func New(o Options) (*Node, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: o.Config, log: o.Log, live: make(chan struct{}), drained: make(chan struct{})}
+	if err := n.build(o); err != nil {
+		return nil, errors.Join(err, n.tearDown())
+	}
+	return n, nil
+}
+
+// build makes the rooms from the backend to the door.
+func (n *Node) build(o Options) (err error) {
+	component := func(name string) *slog.Logger { return o.Log.With("component", name) }
+	if n.upstream, err = upstream.New(n.cfg.Upstream, upstream.Options{Log: component("upstream"), Registerer: o.Registry}); err != nil {
+		return fmt.Errorf("build upstream: %w", err)
+	}
+	if n.cache, err = cache.New(cache.Options{Config: n.cfg.Cache, Log: component("cache"), Registerer: o.Registry, Now: time.Now}); err != nil {
+		return fmt.Errorf("build cache: %w", err)
+	}
+	if n.query, err = query.New(query.Options{
+		Config: n.cfg.Query, Cache: n.cache, Loader: n.upstream, Sockets: doors{n}, Log: component("query"), Registerer: o.Registry, Now: time.Now,
+	}); err != nil {
+		return fmt.Errorf("build query: %w", err)
+	}
+	n.hub = fanout.New(fanout.Options{Allow: n.query.Allow, Presence: presence{n.upstream}, Registerer: o.Registry, Log: component("fanout")})
+	if n.edge, err = edge.New(n.cfg.Edge, edge.Options{
+		Doors: edge.Doors{Queries: doors{n}, Writer: n.upstream, Hub: doors{n}}, Log: component("edge"), Registerer: o.Registry, Now: time.Now,
+		HostID: "flannel-" + strings.ToLower(rand.Text()[:8]),
+	}); err != nil {
+		return fmt.Errorf("build edge: %w", err)
+	}
+	if n.admin, err = NewAdmin(n.cfg.Admin, o.Registry, n.ready, component("admin")); err != nil {
+		return fmt.Errorf("build admin: %w", err)
+	}
+	return nil
+}
+
+// ready says why this node should not get traffic. Whether the backend is up is not asked: to serve without it is what
+// the cache is for.
+func (n *Node) ready() error {
+	if n.edge.Draining() {
+		return errors.New("draining")
+	}
+	if !n.running.Load() {
+		return errors.New("starting")
+	}
+	return nil
+}
+
+// Addr returns the address for clients.
+func (n *Node) Addr() string { return n.edge.Addr() }
+
+// AdminAddr returns the address of the admin listener, "" if there is none.
+func (n *Node) AdminAddr() string {
+	if n.admin == nil {
+		return ""
+	}
+	return n.admin.Addr()
+}
+
+// WaitReady waits until the stream to the backend is up for the first time.
+func (n *Node) WaitReady(ctx context.Context) error {
+	select {
+	case <-n.live:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the backend's stream: %w", ctx.Err())
+	}
+}
+
+// Run serves until Stop, or until a part fails.
+func (n *Node) Run(ctx context.Context) error {
+	n.running.Store(true)
+	group, gctx := errgroup.WithContext(ctx)
+	life, end := context.WithCancel(gctx) // the upstream's: it outlives the sessions
+	defer end()
+	group.Go(func() error { return n.upstream.Run(life, sink{n}) })
+	group.Go(func() error { return n.janitor(life) })
+	group.Go(n.edge.Run)
+	if n.admin != nil {
+		group.Go(func() error { return n.admin.Run(life) })
+	}
+	group.Go(func() error {
+		select {
+		case <-n.drained:
+		case <-gctx.Done(): // a part failed, or the caller did not ask politely
+			n.edge.Stop(gctx) //nolint:errcheck // The failure that led here tells more.
+		}
+		end()
+		if n.admin == nil {
+			return nil
+		}
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return n.admin.Stop(stop)
+	})
+	err := group.Wait()
+	n.query.Close()
+	n.cache.Close()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return err
+}
+
+// Stop drains the clients, then lets Run end. It is idempotent.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stopOnce.Do(func() {
+		n.stopErr = n.edge.Stop(ctx)
+		close(n.drained)
+		if !n.running.Load() {
+			n.stopErr = errors.Join(n.stopErr, n.tearDown())
+		}
+	})
+	return n.stopErr
+}
+
+// tearDown closes what New has built, if Run does not.
+func (n *Node) tearDown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var errs []error
+	if n.admin != nil {
+		errs = append(errs, n.admin.Stop(ctx), n.admin.listener.Close())
+	}
+	if n.edge != nil {
+		errs = append(errs, n.edge.Stop(ctx))
+	}
+	if n.query != nil {
+		n.query.Close()
+	}
+	if n.cache != nil {
+		n.cache.Close()
+	}
+	if n.upstream != nil {
+		n.upstream.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// janitor drops user states that nobody needs any more.
+func (n *Node) janitor(ctx context.Context) error {
+	tick := time.NewTicker(janitorEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, u := range n.cache.Expire(now) {
+				n.query.Drop(u)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

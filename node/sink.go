@@ -1,0 +1,57 @@
+package node
+
+import (
+	"flannel/fanout"
+	"flannel/protocol"
+)
+
+// sink is where the upstream's stream ends: in the cache, then in the hub. upstream calls it from one goroutine.
+type sink struct{ n *Node }
+
+// Event implements upstream.Sink. The cache comes first: nobody hears of a change that the cache does not know yet.
+func (s sink) Event(ev *protocol.Event) {
+	change := s.n.cache.Apply(ev)
+	s.n.query.Moved(change, ev.Position)
+	s.n.hub.Publish(ev)
+	for _, r := range change.Roles {
+		s.n.hub.SetRole(r.User, r.Role)
+	}
+	for _, r := range change.Revoked {
+		s.n.edge.CloseUser(r.User, r.Token, protocol.CloseTokenRevoked)
+	}
+}
+
+// Followed implements upstream.Sink.
+func (s sink) Followed(t protocol.Topic, seq protocol.Seq, p protocol.Position) {
+	s.n.cache.Followed(t, seq, p)
+}
+
+// Reset implements upstream.Sink. Who heard of the topic has missed something: they are told to start anew.
+func (s sink) Reset(t protocol.Topic, p protocol.Position) {
+	s.n.cache.Reset(t, p)
+	s.n.hub.Forget(t, func(r fanout.Receiver) {
+		if rec, ok := r.(receiver); ok {
+			rec.Goodbye(protocol.CloseResync, 0)
+		}
+	})
+}
+
+// Unfollowed implements upstream.Sink.
+func (s sink) Unfollowed(t protocol.Topic) {
+	s.n.cache.Unfollowed(t)
+	s.n.hub.Forget(t, func(fanout.Receiver) {})
+}
+
+// Watermark implements upstream.Sink. Writers who wait to read their own writes are woken by it.
+func (s sink) Watermark(p protocol.Position) {
+	s.n.cache.Watermark(p)
+	s.n.edge.Advanced(p)
+}
+
+// Live implements upstream.Sink.
+func (s sink) Live(up bool) {
+	s.n.cache.Live(up)
+	if up {
+		s.n.liveOnce.Do(func() { close(s.n.live) })
+	}
+}
