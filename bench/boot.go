@@ -117,7 +117,7 @@ func Boot(ctx context.Context, t BootTarget, opt BootOptions) (BootRow, error) {
 		row.ThinBytes = len(body)
 		if i == 0 {
 			row.ThinGzipBytes = gzipped(body)
-			row.Channels = bytes.Count(body, []byte(`"has_unreads"`))
+			row.Channels = bytes.Count(body, []byte(`"history_invalid"`))
 		}
 		step("warm boots", i+1, opt.Warm)
 	}

@@ -154,7 +154,7 @@ func (c *Channel) Type() ChannelType {
 func (c *Channel) Object() Object {
 	o := Object{
 		ID: ObjectID(c.ID), Kind: KindChannel, Version: c.Updated, Owner: c.ContextTeamID, Topic: Topic(c.ID),
-		Visibility: Visibility{Channel: c.ID}, Body: MustMarshal(c),
+		Visibility: Visibility{Channel: c.ID}, Body: c.body(),
 	}
 	if c.Type() == TypePublic {
 		o.Visibility.Workspaces = []WorkspaceID{c.ContextTeamID}
@@ -165,6 +165,37 @@ func (c *Channel) Object() Object {
 		}
 	}
 	return o
+}
+
+// body encodes the channel. Of what a DM cannot be or have (shared, frozen, a name, a creator) directMessage has only
+// what clients insist on.
+func (c *Channel) body() []byte {
+	if !c.IsIM {
+		return MustMarshal(c)
+	}
+	return MustMarshal(directMessage{
+		ID: c.ID, Created: c.Created, Updated: c.Updated, ContextTeamID: c.ContextTeamID, IsIM: true, IsPrivate: true, IsArchived: c.IsArchived,
+		IsOrgShared: c.IsOrgShared, Topic: c.Topic, Purpose: c.Purpose, Members: c.Members,
+	})
+}
+
+type directMessage struct {
+	ID            ChannelID   `json:"id"`
+	Created       int64       `json:"created"`
+	Updated       Version     `json:"updated"`
+	ContextTeamID WorkspaceID `json:"context_team_id"`
+	IsChannel     bool        `json:"is_channel"`
+	IsGroup       bool        `json:"is_group"`
+	IsIM          bool        `json:"is_im"`
+	IsMPIM        bool        `json:"is_mpim"`
+	IsPrivate     bool        `json:"is_private"`
+	IsArchived    bool        `json:"is_archived"`
+	IsGeneral     bool        `json:"is_general"`
+	IsOrgShared   bool        `json:"is_org_shared"`
+	NameNormal    string      `json:"name_normalized"` // always empty, always there
+	Topic         Purpose     `json:"topic"`
+	Purpose       Purpose     `json:"purpose"`
+	Members       []UserID    `json:"members,omitempty"`
 }
 
 // Entry implements Shape. NumMembers is left to the store.

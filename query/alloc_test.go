@@ -5,8 +5,8 @@ package query
 import "testing"
 
 // TestQuery_WarmAllocations holds the cost of the commonest read, a warm users/info of one object: the id, the answer
-// and its reply, and the reader. No decoding: it does not grow with the object. Left out
-// under the race detector, which makes sync.Pool forget at random.
+// and its reply, and the reader. No decoding: it does not grow with the object. Left out under the race detector, which
+// makes sync.Pool forget at random.
 func TestQuery_WarmAllocations(t *testing.T) {
 	w := crowd(t)
 	for n, most := range map[int]float64{1: 8, 16: 24} {

@@ -15,11 +15,15 @@ import (
 // that is known, and the cache keeps no larger one.
 const maxSetPages = 20
 
+// setWait is how long a read waits for a member set before it goes on without: small channels are there by then, and a
+// page of a large one need not wait for all of it.
+const setWait = 100 * time.Millisecond
+
 // errNoSet says that a channel's members are not kept here. It never leaves the package.
 var errNoSet = &protocol.Error{Code: protocol.CodeTooLarge, Message: "the channel's members are not kept"}
 
 // set returns the members of a channel as they are kept here, loading them once; nil if they are not kept: the channel
-// is not followed or too large, or the reader must go past the cache.
+// is not followed, too large or still loading, or the reader must go past the cache.
 func (r *reader) set(ch protocol.ChannelID) (*cache.Set, error) {
 	if r.floor > r.s.cache.Applied() {
 		return nil, nil
@@ -30,8 +34,10 @@ func (r *reader) set(ch protocol.ChannelID) (*cache.Set, error) {
 	if _, member := r.membership(ch); !member || !r.s.loader.Live() || r.s.unkept.has(ch) {
 		return nil, nil // Nobody here follows it for sure, or it is known to be too large: a set would not be kept.
 	}
-	set, err := r.s.sets.do(r.ctx, ch, func(ctx context.Context) (*cache.Set, error) { return r.s.loadSet(ctx, ch) })
-	if err == errNoSet { //nolint:errorlint // This very value, not one with its code.
+	ctx, cancel := context.WithTimeout(r.ctx, setWait)
+	defer cancel()
+	set, err := r.s.sets.do(ctx, ch, func(ctx context.Context) (*cache.Set, error) { return r.s.loadSet(ctx, ch) })
+	if err == errNoSet || (err != nil && ctx.Err() != nil && r.ctx.Err() == nil) { //nolint:errorlint // This very value, not one with its code.
 		return nil, nil
 	}
 	return set, err

@@ -270,6 +270,34 @@ func TestQuery_CallerLeaves(t *testing.T) {
 	})
 }
 
+// TestMembers_WhileLoading: a page does not wait for the whole set, which is there later.
+func TestMembers_WhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		for i := range 3 * protocol.MaxMembersLimit {
+			w.user[general] = append(w.user[general], protocol.UserID(fmt.Sprintf("U1%06d", i)))
+			w.members[general] = append(w.members[general], protocol.Membership{Channel: general})
+		}
+		w.call(t, ada, "conversations.info", "channel", string(general))
+		w.set(func() { w.delay = 80 * time.Millisecond })
+
+		begun := time.Now()
+		got := w.call(t, ada, "conversations.members", "channel", string(general), "limit", "2")
+		if took := time.Since(begun); got.ids(t, "members") != "U1 U2" || took > 200*time.Millisecond {
+			t.Errorf("got %q after %v", got.ids(t, "members"), took)
+		}
+
+		time.Sleep(time.Second)
+		w.count("members")
+		got = w.ask(t, ada, "channels/membership", `{"channel":"C0000001","users":["U1029999","U1030000"]}`)
+		if got.ids(t, "members") != "U1029999" || w.count("members") != 0 {
+			t.Errorf("later: %s", got.Body)
+		}
+		w.service.Close()
+		w.cache.Close()
+	})
+}
+
 func TestTasks_Bounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *Config) { c.MaxLoads = 1 })

@@ -18,9 +18,9 @@ const (
 	BusyChannels = busyPublic + busyPrivate + busyGroups + busyDirect
 
 	busyPublic  = 26
-	busyPrivate = 18
-	busyGroups  = 8
-	busyDirect  = 48
+	busyPrivate = 10
+	busyGroups  = 2
+	busyDirect  = 62
 )
 
 // publicPerUser and privatePerUser: channels grow linearly with people.
@@ -32,7 +32,7 @@ const (
 // perUser is the mean number of public channels that a person is in beside the general one: it grows faster than
 // linearly in total, until attention runs out.
 func perUser(users int) float64 {
-	return min(30, 3.7*math.Pow(float64(users)/530, 0.77))
+	return min(30, 2.7*math.Pow(float64(users)/530, 0.93))
 }
 
 // topChannelExponent shapes the heavy tail of channel sizes: the r-th channel has about r^-0.6 of the members of the
@@ -62,14 +62,14 @@ func (g *generator) makeChannels() error {
 			members = g.everybody(1)
 		case i == 1:
 			c = g.newChannel("random", "Everything that fits nowhere else", "")
-			members = g.everybody(0.6)
+			members = g.everybody(0.5)
 		case i < public:
 			c = g.topical(false)
 			size := int(scale * math.Pow(float64(i-1), -topChannelExponent))
 			members = g.sample(min(max(size, 2), users*8/10), nil)
 		default:
 			c = g.topical(true)
-			members = g.sample(min(2+int(math.Pow(g.rng.Float64(), 3)*40), users/2), nil)
+			members = g.sample(min(2+int(math.Pow(g.rng.Float64(), 3)*30), users/2), nil)
 		}
 		// The busy one is in the first channels of each type: they are the large ones, as for busy people.
 		if i < min(busyPublic, public) || (i >= public && i < public+min(busyPrivate, private)) {
@@ -190,7 +190,7 @@ func (g *generator) makeDirect() error {
 			return err
 		}
 	}
-	for i := range max(groups, min(busyGroups, users/4)) {
+	for i := range max(groups, min(busyGroups, users/40)) {
 		var also []protocol.UserID
 		if i < busyGroups {
 			also = []protocol.UserID{g.busy}

@@ -12,9 +12,9 @@ import (
 // Shares of the people of a workspace. Small workspaces have nobody to spare.
 const (
 	guestShare   = 0.04
-	deletedShare = 0.06
+	deletedShare = 0.08
 	adminShare   = 0.01
-	botShare     = 0.012
+	botShare     = 0.008
 )
 
 func (g *generator) makePeople() error {
@@ -26,7 +26,7 @@ func (g *generator) makePeople() error {
 		deleted = int(float64(n) * deletedShare)
 	}
 	// How much of a profile is filled in grows with the company: directories are synchronised in large ones.
-	filled := min(1, math.Log10(float64(n))/5)
+	filled := min(1, max(0.1, (math.Log10(float64(n))-1.5)/3.5))
 	for i := range n {
 		u := g.makeUser(filled)
 		switch {
@@ -82,7 +82,7 @@ func (g *generator) makeUser(filled float64) *protocol.User {
 		},
 	}
 	p := &u.Profile
-	if g.chance(0.45) { // Less than half of people choose a display name.
+	if g.chance(0.35) { // About a third of people choose a display name.
 		p.DisplayName = strings.ToLower(first)
 		p.DisplayNameNormalized = normalized(p.DisplayName)
 	}
@@ -92,10 +92,10 @@ func (g *generator) makeUser(filled float64) *protocol.User {
 			p.Title += ", " + pick(g.rng, teams)
 		}
 	}
-	if g.chance(filled / 2) {
+	if g.chance(filled / 3) {
 		p.Phone = fmt.Sprintf("+%d %d %07d", 1+g.rng.IntN(98), 100+g.rng.IntN(900), g.rng.IntN(10_000_000))
 	}
-	if g.chance(0.12) {
+	if g.chance(0.08) {
 		s := pick(g.rng, status)
 		p.StatusEmoji, p.StatusText = s.emoji, s.text
 	}

@@ -172,7 +172,7 @@ func (g *generator) makeUsergroups() error {
 			handle = fmt.Sprintf("%s-%d", handle, i/len(teams)+1)
 		}
 		made := g.past(700).Unix()
-		members := g.sample(min(3+g.rng.IntN(25), len(g.people)/2+1), nil)
+		members := g.sample(min(3+g.rng.IntN(15), len(g.people)/2+1), nil)
 		by := g.people[0].id
 		u := &protocol.Usergroup{
 			ID: protocol.ObjectID(g.id('S')), TeamID: g.workspace.ID, IsUsergroup: true, Name: team + " team", Handle: handle,
