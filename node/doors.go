@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"flannel/cache"
 	"flannel/edge"
@@ -101,9 +102,19 @@ func (d doors) Detach(s *edge.Session) {
 	d.n.cache.Release(s.User())
 }
 
-// WatchPresence implements edge.Hub.
+// visibleWithin bounds the look at who may be followed: one load at most.
+const visibleWithin = 2 * time.Second
+
+// WatchPresence implements edge.Hub. Only users whom the client may see are followed.
 func (d doors) WatchPresence(s *edge.Session, users []protocol.UserID) {
-	d.n.hub.WatchPresence(receiver{s}, users)
+	ctx, cancel := context.WithTimeout(context.Background(), visibleWithin)
+	defer cancel()
+	seen, err := d.n.query.Visible(ctx, s.Identity(), users)
+	if err != nil {
+		d.n.log.Debug("presence not followed", "err", err)
+		return // The list stands as it was: better no news than somebody else's.
+	}
+	d.n.hub.WatchPresence(receiver{s}, seen)
 }
 
 // presence is the hub's way to the topics of presence.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"strconv"
+	"strings"
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/valyala/fasthttp"
@@ -126,6 +127,11 @@ func (w *wire) forward(call *protocol.Call) (*protocol.Reply, error) {
 	}
 	if call.Remote != "" {
 		req.Header.Set(fasthttp.HeaderXForwardedFor, call.Remote)
+	}
+	// Several clients derive their host from what auth.test says, which must be the one that they called.
+	if scheme, host, ok := strings.Cut(call.Host, "://"); ok {
+		req.Header.Set(fasthttp.HeaderXForwardedProto, scheme)
+		req.Header.Set(fasthttp.HeaderXForwardedHost, host)
 	}
 	req.SetBodyRaw(call.Body)
 
