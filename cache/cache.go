@@ -40,6 +40,9 @@ type Cache struct {
 	down    atomic.Int64  // since when the stream is down, Unix nanoseconds; 0 while it is up
 	heard   atomic.Int64  // when the last watermark came
 	served  atomic.Uint64 // look-ups that found something; for sampling
+	// workspacesFrom is a position from which all workspace topics that were ever followed are, or of which nothing is
+	// known any more; filled is the latest position of a load of objects. For what does not exist: see negativeFrom.
+	workspacesFrom, filled atomic.Uint64
 
 	// mu makes events and fills of user states, sets and identities follow one another. What is kept under it is told
 	// where it is declared; besides, it guards these.

@@ -12,6 +12,7 @@ import (
 // kept. Fill does not change the answer, and keeps its bodies.
 func (c *Cache) Fill(ans *protocol.ObjectsAnswer) (served []protocol.Object, again []protocol.ObjectID) {
 	now := c.now().UnixNano()
+	raise(&c.filled, ans.Position)
 	served = make([]protocol.Object, 0, len(ans.Objects))
 	for i := range ans.Objects {
 		o := &ans.Objects[i]
@@ -76,22 +77,32 @@ func (c *Cache) fillObject(o *protocol.Object, p protocol.Position, now int64) (
 		c.metrics.discarded.Inc()
 		return protocol.Object{}, fillAgain
 	}
-	t := c.topic(o.Topic)
-	if t == nil {
-		c.metrics.discarded.Inc()
-		return *o, fillServe
+	e := &entry{object: *o, asOf: p, at: now}
+	if t := c.topic(o.Topic); t != nil {
+		var from protocol.Position
+		if e.link, from = t.tie(); p < from {
+			e.link = link{}
+		}
 	}
-	tie, from := t.tie()
-	if p < from {
-		c.metrics.discarded.Inc()
+	switch {
+	case e.link.topic == nil:
+		c.discardLocked(sh, o.ID, e)
 		return *o, fillServe
-	}
-	if uint64(p) < c.objects.horizon.Load() {
+	case uint64(p) < c.objects.horizon.Load():
 		c.metrics.discarded.Inc()
 		return protocol.Object{}, fillAgain
 	}
-	c.objects.putLocked(sh, o.ID, &entry{object: *o, asOf: p, at: now, link: tie})
+	c.objects.putLocked(sh, o.ID, e)
 	return *o, fillServe
+}
+
+// discardLocked does not keep what is served. If something older is there, it must not be served after it: e, which is
+// void, replaces it. It wants the shard's lock.
+func (c *Cache) discardLocked(sh *shard, id protocol.ObjectID, e *entry) {
+	c.metrics.discarded.Inc()
+	if old := c.objects.entryLocked(sh, id); old != nil && old.asOf < e.asOf {
+		c.objects.putLocked(sh, id, e)
+	}
 }
 
 func (c *Cache) fillMissing(id protocol.ObjectID, p protocol.Position, now int64) (protocol.Object, verdict) {
@@ -106,6 +117,21 @@ func (c *Cache) fillMissing(id protocol.ObjectID, p protocol.Position, now int64
 		c.metrics.discarded.Inc()
 		return protocol.Object{}, fillAgain
 	}
-	c.objects.putLocked(sh, id, &entry{gone: true, expires: now + int64(c.config.NegativeFor), asOf: p, at: now})
+	e := &entry{gone: true, expires: now + int64(c.config.NegativeFor), asOf: p, at: now}
+	if p < c.negativeFrom(id) {
+		c.metrics.discarded.Inc()
+		e.expires = now // Over at once: it only stands in the way of what is older.
+	}
+	c.objects.putLocked(sh, id, e)
 	return protocol.Object{}, fillAbsent
+}
+
+// negativeFrom returns the position from which every event that could create an object is known, as far as its topic is
+// followed at all. Nobody says which topic covers what does not exist: it is that of some workspace, or its own.
+func (c *Cache) negativeFrom(id protocol.ObjectID) protocol.Position {
+	from := protocol.Position(c.workspacesFrom.Load())
+	if t := c.topic(protocol.Topic(id)); t != nil {
+		from = max(from, protocol.Position(t.from.Load()))
+	}
+	return from
 }

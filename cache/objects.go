@@ -88,7 +88,8 @@ type objects struct {
 	metrics  *metrics
 	applied  *atomic.Uint64
 	closed   atomic.Bool
-	aheads   atomic.Int64
+	catching atomic.Bool  // some topic was followed or reset since the last watermark
+	aheads   atomic.Int64 // entries of all ahead maps
 	maxAhead int64
 	shards   [numShards]shard
 
@@ -225,15 +226,16 @@ func (o *objects) lostLocked(sh *shard, c *cell) {
 	if sh.pending[c.id] == c {
 		delete(sh.pending, c.id)
 	}
-	// A load ahead of the watermark may have been served already, and the events that made it so are still to come: a
-	// load between the two must not be taken for the newest.
+	// A load ahead of the watermark (or of a topic that has not caught up with it) may have been served already, and the
+	// events that made it so are still to come: a load between the two must not be taken for the newest.
 	e := c.entry.Load()
 	old, known := sh.ahead[c.id]
-	if uint64(e.asOf) <= o.applied.Load() || old.position >= e.asOf {
+	if uint64(e.asOf) <= o.applied.Load() && !o.catching.Load() || old.position >= e.asOf {
 		return
 	}
 	if !known {
 		if o.aheads.Load() >= o.maxAhead {
+			raise(&o.horizon, e.asOf) // Nothing below is believed then, whichever object it is.
 			return
 		}
 		o.aheads.Add(1)
@@ -259,6 +261,16 @@ func (o *objects) forgetAhead(applied protocol.Position) {
 	}
 }
 
+// raise makes a position at least p.
+func raise(position *atomic.Uint64, p protocol.Position) {
+	for {
+		old := position.Load()
+		if uint64(p) <= old || position.CompareAndSwap(old, uint64(p)) {
+			return
+		}
+	}
+}
+
 // forget forgets the touches of an event that leaves the recent log.
 func (o *objects) forget(r *record) {
 	for i := range r.effects {
@@ -269,9 +281,7 @@ func (o *objects) forget(r *record) {
 		case e.Op != protocol.OpTombstone:
 			continue
 		}
-		if uint64(r.position) > o.horizon.Load() {
-			o.horizon.Store(uint64(r.position))
-		}
+		raise(&o.horizon, r.position)
 		sh := o.shard(id)
 		sh.mu.Lock()
 		if t := sh.touched[id]; t.position == r.position {

@@ -77,7 +77,7 @@ func (c *Cache) Followed(t protocol.Topic, seq protocol.Seq, p protocol.Position
 	n.from.Store(uint64(p))
 	n.epoch.Store(1)
 	c.topics.Store(t, n)
-	c.catching = append(c.catching, n)
+	c.catchLocked(n)
 	c.topicCount++
 	c.channelFollowed(n)
 }
@@ -94,10 +94,18 @@ func (c *Cache) Reset(t protocol.Topic, p protocol.Position) {
 	old.seq, old.last, old.log, old.logFrom = 0, p, nil, p
 	old.from.Store(uint64(p))
 	old.epoch.Add(1)
-	if old.caught.Swap(false) {
-		c.catching = append(c.catching, old)
-	}
+	old.caught.Store(false)
+	c.catchLocked(old)
 	c.voidLocked(t)
+}
+
+// catchLocked lets a topic that begins (again) wait for the next watermark.
+func (c *Cache) catchLocked(t *topic) {
+	if protocol.KindOf(protocol.ObjectID(t.name)) == protocol.KindWorkspace {
+		raise(&c.workspacesFrom, protocol.Position(t.from.Load()))
+	}
+	c.catching = append(c.catching, t)
+	c.objects.catching.Store(true)
 }
 
 // Unfollowed says that no more events of t come: what it covers is void.
@@ -113,6 +121,9 @@ func (c *Cache) Unfollowed(t protocol.Topic) {
 	c.topicCount--
 	old.epoch.Add(1)
 	old.log = nil
+	if protocol.KindOf(protocol.ObjectID(t)) == protocol.KindWorkspace {
+		raise(&c.workspacesFrom, max(old.last, protocol.Position(c.filled.Load())))
+	}
 	c.voidLocked(t)
 }
 
@@ -132,6 +143,7 @@ func (c *Cache) Watermark(p protocol.Position) {
 	}
 	clear(c.catching)
 	c.catching = c.catching[:0]
+	c.objects.catching.Store(false)
 	c.trimLocked(now)
 	c.mu.Unlock()
 	if p > c.Applied() {

@@ -133,12 +133,7 @@ func (u *User) Topics() []protocol.Topic {
 
 // RaiseFloor makes Floor at least p: the user has written something that shows at p, or has seen something as of p.
 func (u *User) RaiseFloor(p protocol.Position) {
-	for {
-		old := u.seat.floor.Load()
-		if uint64(p) <= old || u.seat.floor.CompareAndSwap(old, uint64(p)) {
-			return
-		}
-	}
+	raise(&u.seat.floor, p)
 }
 
 // Floor returns the position below which nothing may be served to the user. It survives a reload of the state.

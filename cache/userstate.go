@@ -14,10 +14,32 @@ func (c *Cache) join(u *User, place *protocol.Membership, p protocol.Position) b
 		return false
 	}
 	gone, ok := c.replay(m)
-	if !ok {
+	if !ok || !c.replayObject(m) {
 		u.void.Store(true)
 	}
 	return joined && !gone // In and out before anybody could see it is neither.
+}
+
+// replayObject brings what a new member's channel says of its object up to the events since: those of its owner's
+// topic and of its own. It is not ok if the log does not reach back.
+func (c *Cache) replayObject(m *member) (ok bool) {
+	for _, name := range []protocol.Topic{protocol.Topic(m.place.Owner), protocol.Topic(m.place.Channel)} {
+		t := c.topic(name)
+		if t == nil {
+			continue
+		}
+		if !t.reaches(m.at) {
+			return false
+		}
+		for _, r := range t.since(m.at) {
+			for i := range r.effects {
+				if e := &r.effects[i]; e.Op == protocol.OpUpsert && e.Object != nil && protocol.ChannelID(e.Object.ID) == m.place.Channel {
+					m.channel.setObject(e.Object.Version, isArchived(e.Object.Body))
+				}
+			}
+		}
+	}
+	return true
 }
 
 // enter gives a user a place in a channel as of p, unless something later is known: then it returns nil. It reports

@@ -2,7 +2,7 @@ package protocol
 
 import "encoding/json"
 
-// The upstream contract between an edge and any backend, version 1. Loads are POST with JSON to UpstreamPath + name,
+// The names of the upstream contract between an edge and any backend. Loads are POST with JSON to UpstreamPath + name,
 // authenticated by "Authorization: Bearer <service key>". Every load is read in one transaction and answers as of one
 // position. AtLeast asks for an answer at that position or later: a backend that cannot reach it within a second
 // answers 503 with code CodeBehind. A load that fails answers with a status that is not 200 and an ErrorAnswer.

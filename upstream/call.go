@@ -89,8 +89,9 @@ func (c *call) do(ctx context.Context, policy failsafe.Policy[any], send func() 
 		return nil
 	}
 	f := c.explain(ctx, err, last)
-	if f != last {
-		c.m.requests[f.code].Inc() // Attempts have been counted; refusals by the policies have not.
+	var counted *failure // Attempts are; refusals by the policies are not.
+	if !errors.As(last, &counted) || counted != f {
+		c.m.requests[f.code].Inc()
 	}
 	return f
 }

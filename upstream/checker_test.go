@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 
@@ -20,6 +21,7 @@ type checker struct {
 	events   int
 	others   []*protocol.Event // ephemeral ones
 	mark     protocol.Position
+	marks    int
 	live     bool
 	lives    []bool
 	resets   int
@@ -126,18 +128,19 @@ func (c *checker) Unfollowed(t protocol.Topic) {
 
 func (c *checker) Watermark(p protocol.Position) {
 	defer c.enter()()
-	if p <= c.mark {
+	if p < c.mark {
 		c.t.Errorf("watermark %d after %d", p, c.mark)
 	}
 	c.mark = p
+	c.marks++
 	if c.f == nil {
 		return
 	}
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
 	for t, s := range c.topics {
-		for i := len(c.f.log[t]) - 1; i >= 0; i-- {
-			if ev := c.f.log[t][i]; ev.Position <= p && ev.Seq > s.seq && !s.anySeq {
+		for _, ev := range slices.Backward(c.f.log[t]) {
+			if ev.Position <= p && ev.Seq > s.seq && !s.anySeq {
 				c.t.Errorf("watermark %d, but event %d of %s at %d has not come; the last was %d", p, ev.Seq, t, ev.Position, s.seq)
 				break
 			}
@@ -193,6 +196,3 @@ func run(t testing.TB, u *Upstream, sink Sink) (stop func()) {
 	t.Cleanup(stop)
 	return stop
 }
-
-func seqOf(n protocol.Seq) *protocol.Seq                { return &n }
-func positionOf(n protocol.Position) *protocol.Position { return &n }

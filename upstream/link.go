@@ -36,6 +36,8 @@ type link struct {
 	failed chan ending
 	// pongs carries ids to the writer. Capacity 16: the backend pings once per heartbeat; more are not answered.
 	pongs chan int64
+	// pings carries the ids of barriers to the writer. Capacity 1: one is out at a time. Never closed.
+	pings chan int64
 	// ended is closed by stop.
 	ended chan struct{}
 	wg    sync.WaitGroup
@@ -66,7 +68,7 @@ func (u *Upstream) connect(ctx context.Context) (*link, ending) {
 	c := &link{
 		conn: conn, timeout: u.cfg.WriteTimeout,
 		frames: make(chan protocol.StreamFrame, 2), failed: make(chan ending, 2),
-		pongs: make(chan int64, 16), ended: make(chan struct{}),
+		pongs: make(chan int64, 16), pings: make(chan int64, 1), ended: make(chan struct{}),
 	}
 	conn.SetReadLimit(int64(u.cfg.MaxFrameBytes))
 	_ = conn.SetReadDeadline(time.Now().Add(u.cfg.HelloTimeout))
@@ -159,10 +161,19 @@ func (c *link) pong(id int64) {
 	}
 }
 
+// ping sends a ping soon. A watermark may have overtaken the one before; then that one is not needed any more.
+func (c *link) ping(id int64) {
+	select {
+	case <-c.pings:
+	default:
+	}
+	c.pings <- id
+}
+
 func (c *link) writeLoop(u *Upstream) {
 	beat := time.NewTicker(c.heartbeat)
 	defer beat.Stop()
-	ping := int64(0)
+	beats := int64(0)
 	for {
 		for _, f := range u.outgoing() {
 			if !c.write(u, f) {
@@ -176,9 +187,11 @@ func (c *link) writeLoop(u *Upstream) {
 		case id := <-c.pongs:
 			f = protocol.StreamFrame{Type: protocol.StreamPong, ID: id}
 		case <-beat.C:
-			ping++
-			u.lag.sent(ping, time.Now())
-			f = protocol.StreamFrame{Type: protocol.StreamPing, ID: ping}
+			beats++
+			u.lag.sent(beats, time.Now())
+			f = protocol.StreamFrame{Type: protocol.StreamPing, ID: beats}
+		case id := <-c.pings:
+			f = protocol.StreamFrame{Type: protocol.StreamPing, ID: id}
 		case <-c.ended:
 			return
 		}

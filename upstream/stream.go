@@ -15,10 +15,23 @@ type stream struct {
 	u    *Upstream
 	sink Sink
 
-	mark  protocol.Position // the last watermark that the sink was told
-	notes []note            // scratch
-	rows  []*topic          // scratch
+	mark protocol.Position // the last watermark that the sink was told
+	// claim is the highest position that the backend has said on this connection to have sent everything up to. It is
+	// not true yet for topics that were answered later: their replay may be on its way.
+	claim protocol.Position
+	// fresh: topics were followed since the last watermark or barrier. A backend where nothing happens need not send
+	// another watermark for them, so a ping is sent, and what came before its pong counts.
+	fresh bool
+	// barrier is the id of that ping, 0 if none is out.
+	barrier, lastBarrier int64
+	barrierAt            time.Time
+
+	notes []note   // scratch
+	rows  []*topic // scratch
 }
+
+// firstBarrier keeps the ids of barriers apart from those of heartbeats.
+const firstBarrier = 1 << 32
 
 // ending is why a connection ended.
 type ending struct {
@@ -107,8 +120,9 @@ func (s *stream) serve(ctx context.Context, c *link, tick <-chan time.Time) endi
 		call.revive()
 	}
 	u.log.Info("stream up", "position", c.hello.Position, "topics", topics, "heartbeat", c.heartbeat)
+	s.claim, s.fresh, s.barrier = c.hello.Position, false, 0
 	if caughtUp { // Nothing is followed, so nothing is missing.
-		s.watermark(c.hello.Position)
+		s.watermark(s.claim)
 	}
 
 	c.start(u)
@@ -199,17 +213,43 @@ func (s *stream) frame(c *link, f *protocol.StreamFrame) {
 	case protocol.StreamWatermark:
 		u.mu.Lock()
 		u.table.see(&f.Position)
-		whole := u.table.recovering == 0
 		u.mu.Unlock()
-		if whole {
-			s.watermark(f.Position)
+		s.claim = max(s.claim, f.Position)
+		if s.whole() {
+			s.fresh, s.barrier = false, 0
+			s.watermark(s.claim)
 		}
 	case protocol.StreamPing:
 		c.pong(f.ID)
 	case protocol.StreamPong:
-		u.lag.back(f.ID, time.Now())
+		switch {
+		case f.ID < firstBarrier:
+			u.lag.back(f.ID, time.Now())
+			// A backend may leave a ping unanswered when there are many.
+			if s.barrier != 0 && time.Since(s.barrierAt) > c.heartbeat {
+				s.fresh, s.barrier = true, 0
+			}
+		case f.ID == s.barrier:
+			s.barrier = 0
+			if !s.fresh && s.whole() {
+				s.watermark(s.claim)
+			}
+		}
 	}
 	// Frames of other types are for later versions.
+	if s.fresh && s.barrier == 0 && s.whole() {
+		s.fresh = false
+		s.lastBarrier = max(s.lastBarrier, firstBarrier) + 1
+		s.barrier, s.barrierAt = s.lastBarrier, time.Now()
+		c.ping(s.barrier)
+	}
+}
+
+// whole reports whether no topic is being recovered.
+func (s *stream) whole() bool {
+	s.u.mu.Lock()
+	defer s.u.mu.Unlock()
+	return s.u.table.recovering == 0
 }
 
 func (s *stream) events(events []*protocol.Event) {
@@ -263,6 +303,7 @@ func (s *stream) deliver() {
 		}
 	}
 	if len(s.rows) > 0 {
+		s.fresh = true
 		s.u.mu.Lock()
 		for _, t := range s.rows {
 			s.u.table.tell(t)
@@ -274,12 +315,11 @@ func (s *stream) deliver() {
 	s.notes, s.rows = s.notes[:0], s.rows[:0]
 }
 
-// watermark tells the sink of a watermark that counts, and that it is live if it was not.
+// watermark tells the sink of a watermark that counts, and that it is live if it was not. After a backend was set back
+// it stays where it was.
 func (s *stream) watermark(p protocol.Position) {
-	if p > s.mark {
-		s.mark = p
-		s.sink.Watermark(p)
-	}
+	s.mark = max(s.mark, p)
+	s.sink.Watermark(s.mark)
 	s.live(true)
 }
 

@@ -34,12 +34,13 @@ type Sink interface {
 	Reset(t protocol.Topic, p protocol.Position)
 	// Unfollowed says that no more events of t will come.
 	Unfollowed(t protocol.Topic)
-	// Watermark says that every event up to p of every topic that is followed was handed over. It only rises, and is
-	// withheld while a topic is being recovered after a break or a hole.
+	// Watermark says that every event up to p of every topic that is followed was handed over. It never falls; it is
+	// repeated for topics that were followed since, and withheld while a topic is being recovered after a break or a
+	// hole.
 	Watermark(p protocol.Position)
 	// Live says whether the stream is up. Live(true) comes when it is also caught up: every topic that was followed
-	// before the break is followed again (Followed was called), and a watermark has come since. Live(false) comes as soon
-	// as the stream is known to be down. The calls alternate, beginning with true.
+	// before the break is followed again (Followed was called), what was missed was handed over, and Watermark was
+	// called. Live(false) comes as soon as the stream is known to be down. The calls alternate, beginning with true.
 	Live(up bool)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -296,7 +297,10 @@ func (s *stream) write() error {
 			if items, watermark, err = s.sub.Drain(items); err != nil {
 				break
 			}
-			if err = s.sendItems(items); err == nil && watermark > sent {
+			// After an answer to a subscription the watermark is said again, even if it stands: it tells that the replay
+			// is through.
+			again := slices.ContainsFunc(items, func(it channels.Item) bool { return it.Kind != channels.ItemEvent })
+			if err = s.sendItems(items); err == nil && (watermark > sent || again) {
 				err = s.send(&protocol.StreamFrame{Type: protocol.StreamWatermark, Position: watermark})
 				sent = watermark
 			}
