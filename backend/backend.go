@@ -143,7 +143,7 @@ func refuse(ctx *fasthttp.RequestCtx, status int, code protocol.Code) {
 func newServer(handler fasthttp.RequestHandler, maxBody int, log *slog.Logger) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler: handler, Name: "flannel", MaxRequestBodySize: maxBody,
-		ReadBufferSize: 16 << 10,         // Tokens of up to 4 KiB come in headers, queries and cookies.
+		ReadBufferSize: 8 << 10,          // headers; it stays with every socket
 		ReadTimeout:    30 * time.Second, // for a whole request
 		WriteTimeout:   5 * time.Minute,  // for a whole answer: rtm.start of a large workspace has 100 MB
 		IdleTimeout:    2 * time.Minute,  // above what edges keep idle connections for

@@ -63,6 +63,8 @@ var plan = map[string]room{
 	"backend": {
 		purpose: "the bundled reference chat backend; knows nothing of the edge",
 		imports: []string{"protocol"},
+		// The contract's conformance suite is run over every backend, so over this one too.
+		testImports: []string{"upstream/check"},
 	},
 	"client": {
 		purpose: "Go client library for the thin protocol",
