@@ -2,10 +2,15 @@ package suite_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/slack-go/slack"
+
+	"flannel/protocol"
 )
 
 // TestOutage takes the backend away and gives it back: reads go on from the cache and say so, writes get a clear error,
@@ -21,9 +26,17 @@ func TestOutage(t *testing.T) {
 
 	w.stopBack()
 
-	eventually(t, "a read from the cache", func() bool {
-		_, _, answer := call(t, w.edgeURL(), "users.info", a.token, known)
-		return answer["ok"] == true
+	eventually(t, "a read from the cache, marked as stale", func() bool {
+		resp, err := http.Get(w.edgeURL() + "/api/users.info?token=" + a.token + "&" + known.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.HasPrefix(string(body), `{"ok":true`) && resp.Header.Get(protocol.HeaderStale) != ""
 	})
 	_, _, answer := call(t, w.edgeURL(), "chat.postMessage", a.token, url.Values{"channel": {channel}, "text": {"into the void"}})
 	if answer["ok"] != false || answer["error"] != "service_unavailable" {
