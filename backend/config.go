@@ -29,9 +29,12 @@ type Config struct {
 	// OfflineDelay is how long a user without connections stays active.
 	OfflineDelay time.Duration `koanf:"offline_delay"`
 
-	Hub     channels.Config `koanf:"hub"`
-	Gateway gateway.Config  `koanf:"gateway"`
-	RTM     rtm.Config      `koanf:"rtm"`
+	// Hub: the events that are kept for replay.
+	Hub channels.Config `koanf:"hub"`
+	// Gateway: the edges' streams.
+	Gateway gateway.Config `koanf:"gateway"`
+	// RTM: sockets straight on the backend.
+	RTM rtm.Config `koanf:"rtm"`
 }
 
 // Default returns the defaults.

@@ -24,12 +24,17 @@ import (
 // Config is a node's: the rooms' own, composed.
 type Config struct {
 	// StopTimeout bounds Stop: sessions that are still there when it is over are cut off.
-	StopTimeout time.Duration   `koanf:"stop_timeout"`
-	Edge        edge.Config     `koanf:"edge"`
-	Upstream    upstream.Config `koanf:"upstream"`
-	Cache       cache.Config    `koanf:"cache"`
-	Query       query.Config    `koanf:"query"`
-	Admin       AdminConfig     `koanf:"admin"`
+	StopTimeout time.Duration `koanf:"stop_timeout"`
+	// The front door: listeners, sessions, admission, drain.
+	Edge edge.Config `koanf:"edge"`
+	// The backend that the node stands in front of, and how it is treated.
+	Upstream upstream.Config `koanf:"upstream"`
+	// What the node remembers, and for how long.
+	Cache cache.Config `koanf:"cache"`
+	// How reads are answered.
+	Query query.Config `koanf:"query"`
+	// Metrics, health and pprof.
+	Admin AdminConfig `koanf:"admin"`
 }
 
 // Default returns the defaults.

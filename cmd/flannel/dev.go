@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"flannel/backend"
+	"flannel/backend/seed"
+	"flannel/backend/slackexport"
+	"flannel/backend/store"
+	"flannel/node"
+	"flannel/protocol"
+)
+
+// ready is the line that dev prints when clients may come.
+type ready struct {
+	Ready     bool         `json:"ready"`
+	Edge      string       `json:"edge"`
+	Backend   string       `json:"backend"`
+	Admin     string       `json:"admin"`
+	Workspace readyPlace   `json:"workspace"`
+	Tokens    []readyToken `json:"tokens"`
+}
+
+type readyPlace struct {
+	ID   protocol.WorkspaceID `json:"id"`
+	Name string               `json:"name"`
+}
+
+type readyToken struct {
+	User  protocol.UserID `json:"user"`
+	Name  string          `json:"name"`
+	Role  protocol.Role   `json:"role"`
+	Token string          `json:"token"`
+}
+
+// readyPerRole bounds the tokens of each role in the ready line; flannel token --all has the rest.
+const readyPerRole = 20
+
+func newDev(a *app) *cobra.Command {
+	var (
+		data, imported string
+		preset         int
+	)
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run edge and backend in one process, with a demo workspace",
+		Long: `Run the reference backend and an edge in front of it in one process. A workspace is made up (--preset) or imported
+(--import) unless the data folder has one. When ready, one line of JSON on standard output tells the addresses and
+tokens to use; logs go to standard error.`,
+		Example: `  flannel dev
+  flannel dev --preset 148170 --data ./big
+  flannel dev --import export.zip --listen 127.0.0.1:9000`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := seed.Preset(preset); err != nil {
+				return &usageError{err}
+			}
+			if data == "" {
+				tmp, err := os.MkdirTemp("", "flannel-dev-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(tmp) //nolint:errcheck // A left-over temporary folder is nobody's loss.
+				data = tmp
+			}
+			overrides := flagKeys(cmd, map[string]string{"listen": "node.edge.listen", "backend-listen": "backend.listen", "admin-listen": "node.admin.listen"})
+			overrides["backend.data"] = data
+			overrides["backend.upstream_listen"] = "127.0.0.1:0"
+			cfg, log, err := a.config(overrides)
+			if err != nil {
+				return err
+			}
+			if err := a.furnish(cmd.Context(), data, imported, preset); err != nil {
+				return err
+			}
+			return a.dev(cmd.Context(), cfg, log)
+		},
+	}
+	cmd.Flags().String("listen", "", "address of the edge (default 127.0.0.1:8080)")
+	cmd.Flags().String("backend-listen", "", "address of the backend (default 127.0.0.1:8081)")
+	cmd.Flags().String("admin-listen", "", "address of metrics, health and pprof (default 127.0.0.1:8082)")
+	cmd.Flags().StringVar(&data, "data", "", "data folder (default: a temporary one)")
+	cmd.Flags().IntVar(&preset, "preset", 530, "users of the workspace to make up: "+seed.PresetNames())
+	cmd.Flags().StringVar(&imported, "import", "", "Slack export archive to import in place of a made-up workspace")
+	return cmd
+}
+
+// furnish puts a workspace into a data folder that has none, and imports what is asked for.
+func (a *app) furnish(ctx context.Context, data, imported string, preset int) error {
+	return a.withStore(ctx, data, func(st store.Store) error {
+		if imported != "" {
+			bar := newProgress(a.stderr)
+			summary, err := slackexport.Import(ctx, st, imported, slackexport.Options{Progress: bar.Step})
+			bar.Done()
+			if err != nil {
+				return err
+			}
+			return summary.Print(a.stderr)
+		}
+		var have []protocol.Workspace
+		err := st.View(ctx, func(r store.Reader) (err error) {
+			have, err = r.Workspaces()
+			return err
+		})
+		if err != nil || len(have) > 0 {
+			return err
+		}
+		_, err = a.generate(ctx, st, preset, 1)
+		return err
+	})
+}
+
+// dev runs both until ctx ends.
+func (a *app) dev(ctx context.Context, cfg Config, log *slog.Logger) error {
+	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	cfg.Node.Upstream.URL = "http://" + back.UpstreamAddr()
+	cfg.Node.Upstream.Key = back.UpstreamKey()
+	edge, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: newRegistry()})
+	if err != nil {
+		return errors.Join(err, stopWithin(back.Stop, cfg.Node.StopTimeout))
+	}
+	line, err := readyLine(ctx, back, edge)
+	if err != nil {
+		return errors.Join(err, stopWithin(edge.Stop, cfg.Node.StopTimeout), stopWithin(back.Stop, cfg.Node.StopTimeout))
+	}
+	return serve(ctx, cfg.Node.StopTimeout, func(ctx context.Context) error {
+		if err := edge.WaitReady(ctx); err != nil {
+			return err
+		}
+		return json.NewEncoder(a.stdout).Encode(line)
+	}, edge, back)
+}
+
+// server is what runs until it is stopped.
+type server interface {
+	Run(ctx context.Context) error
+	Stop(ctx context.Context) error
+}
+
+// serve runs the servers and calls announce beside them. When ctx ends it stops them one after the other, in the order
+// given, each within the timeout.
+func serve(ctx context.Context, timeout time.Duration, announce func(context.Context) error, servers ...server) error {
+	// Their context does not end with ctx: Stop ends them, in order and politely.
+	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
+	for _, s := range servers {
+		group.Go(func() error { return s.Run(running) })
+	}
+	group.Go(func() error {
+		announced := announce(ctx)
+		if announced == nil {
+			select {
+			case <-ctx.Done():
+			case <-running.Done():
+			}
+		} else if ctx.Err() != nil {
+			announced = nil
+		}
+		errs := []error{announced}
+		for _, s := range servers {
+			errs = append(errs, stopWithin(s.Stop, timeout))
+		}
+		return errors.Join(errs...)
+	})
+	return group.Wait()
+}
+
+func stopWithin(stop func(context.Context) error, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return stop(ctx)
+}
+
+// readyLine collects what the ready line says: up to readyPerRole tokens of each role.
+func readyLine(ctx context.Context, back *backend.Backend, edge *node.Node) (ready, error) {
+	line := ready{Ready: true, Edge: "http://" + edge.Addr(), Backend: "http://" + back.Addr(), Admin: "http://" + edge.AdminAddr()}
+	perRole := make(map[protocol.Role]int)
+	err := eachUser(ctx, back.Store(), func(u *protocol.User) error {
+		if u.Deleted || perRole[u.Role()] >= readyPerRole {
+			return nil
+		}
+		perRole[u.Role()]++
+		tok, err := issue(back.Tokens(), u, 0)
+		if err != nil {
+			return err
+		}
+		if line.Workspace.ID == "" {
+			line.Workspace.ID = u.TeamID
+		}
+		line.Tokens = append(line.Tokens, readyToken{User: u.ID, Name: u.Name, Role: u.Role(), Token: tok})
+		return nil
+	})
+	if err != nil {
+		return ready{}, fmt.Errorf("issue tokens: %w", err)
+	}
+	err = back.Store().View(ctx, func(r store.Reader) error {
+		workspaces, err := r.Workspaces()
+		for _, w := range workspaces {
+			if w.ID == line.Workspace.ID || line.Workspace.ID == "" {
+				line.Workspace = readyPlace{ID: w.ID, Name: w.Name}
+			}
+		}
+		return err
+	})
+	return line, err
+}

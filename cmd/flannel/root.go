@@ -1,0 +1,74 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what all commands share.
+type app struct {
+	environ []string
+	stdout  io.Writer // answers: the ready line, tables, JSON
+	stderr  io.Writer // logs and progress
+
+	configPath string
+	logLevel   string
+	logFormat  string
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "flannel",
+		Short: "An edge cache proxy for chat backends",
+		Long: `flannel is a front door for chat backends: clients hold one websocket to the nearest node, get a minimal boot, ask
+lazily for what they show, and write through it. The backend sees one event stream per node and a handful of batched
+loads, whatever the number of clients. A reference chat backend is bundled.`,
+		Example: `  flannel dev                          a demo workspace, backend and edge in one process
+  flannel dev --preset 148170          the same with 148,170 people
+  flannel edge --config flannel.yaml   a node in front of your backend
+  flannel check upstream http://127.0.0.1:9090 --key KEY   does my backend fulfil the contract?`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default: flannel.yaml here, if there is one)")
+	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "", "debug, info, warn or error")
+	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "", "auto, text or json")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(newDev(a), newEdge(a), newBackend(a), newGenerate(a), newImport(a), newToken(a), newCheck(a), newBench(a), newVersion(a))
+	return root
+}
+
+// config loads the configuration with the flags given in overrides (key of the configuration to value).
+func (a *app) config(overrides map[string]any) (Config, *slog.Logger, error) {
+	if overrides == nil {
+		overrides = make(map[string]any)
+	}
+	if a.logLevel != "" {
+		overrides["log.level"] = a.logLevel
+	}
+	if a.logFormat != "" {
+		overrides["log.format"] = a.logFormat
+	}
+	cfg, err := loadConfig(findConfig(a.configPath), a.environ, overrides)
+	if err != nil {
+		return Config{}, nil, &usageError{err}
+	}
+	log, err := newLogger(cfg.Log, a.stderr)
+	if err != nil {
+		return Config{}, nil, &usageError{err}
+	}
+	return cfg, log, nil
+}
+
+// flagKeys maps flags to the keys that they set; only flags that were given count.
+func flagKeys(cmd *cobra.Command, keys map[string]string) map[string]any {
+	set := make(map[string]any)
+	for flag, key := range keys {
+		if f := cmd.Flags().Lookup(flag); f != nil && f.Changed {
+			set[key] = f.Value.String()
+		}
+	}
+	return set
+}
