@@ -4,8 +4,9 @@
 // A session is one websocket. It has one goroutine that reads, and one that writes only while there is something to
 // write; nobody else touches the socket. Everybody else puts frames into the session's outbox, which is bounded in
 // items and bytes and never blocks: control frames are never dropped (a session that cannot take them is closed), message
-// frames that do not fit end the session with CloseSlow, ephemeral frames push out the oldest ephemeral one.
+// frames that do not fit end the session with CloseSlow, ephemeral frames push out the oldest ephemeral one. Answers to a
+// session's own queries are bounded by their number: with SessionQueries of them unwritten, the session is not read on.
 //
 // Order on a socket: hello, the boot if the client asked for it, then events. A session is attached to the hub before
-// its boot is composed, and its outbox holds events back until the boot is out, so that nothing is lost in between.
+// its boot is composed, and events that come meanwhile stand behind the boot, so that nothing is lost in between.
 package edge

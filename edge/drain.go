@@ -10,8 +10,12 @@ import (
 	"flannel/protocol"
 )
 
+// callGrace is how long calls under way may take once the sessions are gone, and silent connections are waited for.
+const callGrace = 5 * time.Second
+
 // Stop says goodbye to everybody and ends Run. The order: not ready, the delay that balancers need, no new sockets,
-// goodbye to the sessions in random order at an even pace, then the listener. When ctx ends, what is left is cut off.
+// goodbye to the sessions in random order at an even pace, then the listener, then the calls under way. When ctx ends,
+// what is left is cut off. Only the first call does anything.
 func (e *Edge) Stop(ctx context.Context) error {
 	if !e.draining.CompareAndSwap(false, true) {
 		return nil
@@ -22,16 +26,20 @@ func (e *Edge) Stop(ctx context.Context) error {
 	if err := e.goodbye(ctx); err != nil {
 		e.log.Warn("drain ended early", "sessions", e.Sessions(), "err", err)
 	}
-	e.mu.Lock()
-	e.stopped = true
-	left := len(e.sessions)
-	e.mu.Unlock()
-	e.end()
 	for _, s := range e.snapshot() {
 		s.raw.Close() //nolint:errcheck // Its reader ends by it.
 	}
-	err := e.server.ShutdownWithContext(ctx)
+	calls, cancel := context.WithTimeout(ctx, callGrace)
+	defer cancel()
+	err := e.server.ShutdownWithContext(calls)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // What was under way is cut off; nothing is lost by it.
+	}
 	e.listener.Close() //nolint:errcheck // Closed already, unless Run was never called.
+	e.mu.Lock()
+	e.stopped = true
+	e.mu.Unlock()
+	e.end()
 	done := make(chan struct{})
 	go func() { // Ends with the last session: they have all been closed.
 		e.work.Wait()
@@ -40,15 +48,17 @@ func (e *Edge) Stop(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		err = errors.Join(err, fmt.Errorf("%d sessions did not end in time", left))
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = nil // Connections that were still busy were closed; nothing is lost by it.
+		// A session that has been cut off needs a moment to see it.
+		select {
+		case <-done:
+		case <-time.After(time.Second):
+			err = errors.Join(err, fmt.Errorf("stop sessions: %d are left: %w", e.Sessions(), ctx.Err()))
+		}
 	}
 	return err
 }
 
-// goodbye tells all sessions to go and waits until they are gone.
+// goodbye tells all sessions to go and waits until they are gone. New ones are refused by then.
 func (e *Edge) goodbye(ctx context.Context) error {
 	all := e.snapshot()
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -58,8 +68,8 @@ func (e *Edge) goodbye(ctx context.Context) error {
 	}
 	began := e.now()
 	for i, s := range all {
-		e.metrics.remaining.Set(float64(len(all) - i))
 		s.Goodbye(protocol.CloseDraining, rand.N(max(e.cfg.ReconnectMin, time.Millisecond)))
+		e.metrics.remaining.Set(float64(len(all) - i - 1))
 		// By the clock, not by the step: a sleep is never shorter than it says.
 		if ahead := pace*time.Duration(i+1) - e.now().Sub(began); ahead > time.Millisecond {
 			sleep(ctx, ahead)
@@ -68,7 +78,6 @@ func (e *Edge) goodbye(ctx context.Context) error {
 			return err
 		}
 	}
-	e.metrics.remaining.Set(0)
 	for e.Sessions() > 0 {
 		sleep(ctx, 10*time.Millisecond)
 		if err := ctx.Err(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,9 +80,10 @@ func New(cfg Config, o Options) (*Edge, error) {
 	e.life, e.end = context.WithCancel(context.Background())
 	e.server = &fasthttp.Server{
 		Name: "flannel", Handler: e.serve, KeepHijackedConns: true, NoDefaultContentType: true, NoDefaultDate: true,
-		// Headers of browsers with cookies fit in 8 KB; the reader stays with a socket for its life, so no more than that.
-		ReadBufferSize: 8 << 10, WriteBufferSize: 4 << 10, MaxRequestBodySize: protocol.MaxBody, IdleTimeout: cfg.IdleTimeout, ReadTimeout: 30 * time.Second,
-		CloseOnShutdown: true, Concurrency: 256 << 10, Logger: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), ErrorHandler: e.badRequest,
+		// Tokens have up to 4 KB, and cookies come on top; the reader stays with a socket for its life, so no more than that.
+		ReadBufferSize: 8 << 10, WriteBufferSize: 4 << 10, MaxRequestBodySize: protocol.MaxBody, IdleTimeout: cfg.IdleTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: writeWait,
+		DisablePreParseMultipartForm: true, // calls are passed on as they came
+		CloseOnShutdown:              true, Concurrency: 256 << 10, Logger: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug), ErrorHandler: e.badRequest,
 	}
 	e.upgrader = websocket.FastHTTPUpgrader{ReadBufferSize: 512, WriteBufferSize: 512, WriteBufferPool: new(sync.Pool), CheckOrigin: e.originAllowed}
 	return e, nil
@@ -119,11 +121,7 @@ func (e *Edge) begin(fn func()) bool {
 	if e.stopped {
 		return false
 	}
-	e.work.Add(1)
-	go func() {
-		defer e.work.Done()
-		fn()
-	}()
+	e.work.Go(fn)
 	return true
 }
 
@@ -136,7 +134,7 @@ func (e *Edge) keep() {
 		case <-tick.C:
 			now := e.now()
 			for _, s := range e.snapshot() {
-				s.check(now)
+				s.check(now) // which does not block
 			}
 			e.tickets.sweep()
 		case <-e.life.Done():
@@ -171,7 +169,7 @@ func (e *Edge) URL(id protocol.Identity, params map[string]string, host string) 
 	ws := "ws" + trimScheme(host)
 	token := params[argToken]
 	if params[argMethod] == "client.getWebSocketURL" {
-		return ws + "/?token=" + token + "&flannel=" + protocol.ThinVersion + "&lazy_channels=1&batch_presence_aware=1&no_query_on_subscribe=1", nil
+		return ws + "/?token=" + url.QueryEscape(token) + "&flannel=" + protocol.ThinVersion + "&lazy_channels=1&batch_presence_aware=1&no_query_on_subscribe=1", nil
 	}
 	name, err := e.tickets.issue(id, token, params)
 	if err != nil {

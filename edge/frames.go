@@ -3,7 +3,10 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"time"
 	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
 
 	"flannel/protocol"
 )
@@ -41,17 +44,22 @@ func (s *Session) step(raw []byte) {
 		s.query(f)
 	default:
 		label = "other"
-		s.fault(f, protocol.SocketErrUnknownType, "unknown frame type")
+		s.fault(f, protocol.SocketErrUnknownType, "unknown type "+string(protocol.AppendString(nil, f.Type)))
 	}
 	s.edge.metrics.frames.WithLabelValues(label).Inc()
 }
 
 // fault answers a frame that cannot be used; the socket stays.
 func (s *Session) fault(f protocol.ClientFrame, code int, msg string) {
-	s.say(protocol.ErrorFrame{Type: protocol.FrameError, ReplyTo: f.ID, Error: protocol.SocketError{Code: code, Msg: msg, Source: "flannel"}})
+	s.say(protocol.ErrorFrame{Type: protocol.FrameError, ReplyTo: f.ID, Error: protocol.SocketError{Code: code, Msg: msg}})
 }
 
+// nack refuses a message.
 func (s *Session) nack(f protocol.ClientFrame, e protocol.SocketError) {
+	if f.ID == nil { // Nobody could tell which message it is about.
+		s.say(protocol.ErrorFrame{Type: protocol.FrameError, Error: e})
+		return
+	}
 	s.say(protocol.Nack{ReplyTo: f.ID, Error: e})
 }
 
@@ -72,17 +80,23 @@ func (s *Session) message(f protocol.ClientFrame) {
 		return
 	}
 	switch {
-	case !s.messages.AllowN(s.edge.now(), 1):
-		s.edge.metrics.rejected.WithLabelValues("messages", "rate").Inc()
-		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText})
 	case m.Text == "" && len(m.Attachments) == 0 && len(m.Blocks) == 0:
-		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTextMissing, Msg: "message text is missing"})
+		s.nack(f, textMissing)
 	case utf8.RuneCountInString(m.Text) > protocol.MaxText:
 		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: "msg_too_long"})
+	case !s.messages.AllowN(s.edge.now(), 1):
+		s.edge.metrics.rejected.WithLabelValues("messages", "rate").Inc()
+		s.nack(f, tooFast(0))
 	case !s.inOrder(func() { s.post(f, m) }):
 		s.edge.metrics.rejected.WithLabelValues("messages", "rate").Inc()
-		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText})
+		s.nack(f, tooFast(0))
 	}
+}
+
+var textMissing = protocol.SocketError{Code: protocol.SocketErrTextMissing, Msg: "message text is missing"}
+
+func tooFast(retryAfter int) protocol.SocketError {
+	return protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText, RetryAfter: retryAfter}
 }
 
 // inOrder runs fn after those before it, beside the reader. false if too many wait.
@@ -103,6 +117,7 @@ func (s *Session) inOrder(fn func()) bool {
 
 func (s *Session) drainPending() {
 	defer s.work.Done()
+	defer s.guard()
 	for {
 		s.mu.Lock()
 		if len(s.pending) == 0 || s.gone {
@@ -140,6 +155,9 @@ func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
 	}, s.id)
 	if err != nil {
 		pe := protocol.AsError(err)
+		if pe.Code == protocol.CodeInternal {
+			s.edge.log.Error("message could not be forwarded", "err", err)
+		}
 		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(pe.Code), RetryAfter: seconds(pe.Retry)})
 		return
 	}
@@ -147,27 +165,31 @@ func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
 		reply.Stream.Close() //nolint:errcheck // Nobody wants an answer of that size.
 	}
 	var answer struct {
-		OK      bool        `json:"ok"`
-		Error   string      `json:"error"`
-		TS      protocol.TS `json:"ts"`
+		OK      bool          `json:"ok"`
+		Error   protocol.Code `json:"error"`
+		TS      protocol.TS   `json:"ts"`
 		Message struct {
 			Text string `json:"text"`
 		} `json:"message"`
 	}
 	switch err := json.Unmarshal(reply.Body, &answer); {
-	case reply.Status == 429:
-		s.nack(f, protocol.SocketError{Code: protocol.SocketErrTooFast, Msg: protocol.TooFastText, RetryAfter: reply.RetryAfter})
+	case reply.Status == fasthttp.StatusTooManyRequests:
+		s.nack(f, tooFast(reply.RetryAfter))
 	case err != nil:
 		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(protocol.CodeInternal)})
+	case answer.Error == "no_text":
+		s.nack(f, textMissing)
+	case answer.Error == protocol.CodeRateLimited:
+		s.nack(f, tooFast(0))
 	case !answer.OK:
-		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: answer.Error})
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(answer.Error)})
 	default:
 		s.say(protocol.Ack{OK: true, ReplyTo: f.ID, TS: answer.TS, Text: answer.Message.Text})
 	}
 }
 
 // typingEvery is how often a session's typing is passed on, in the dialect's words at most once per 3 s.
-const typingEvery = 3_000_000_000
+const typingEvery = 3 * time.Second
 
 // typing passes "I am typing" on to those who are in the channel. There is no answer.
 func (s *Session) typing(f protocol.ClientFrame) {
@@ -176,6 +198,9 @@ func (s *Session) typing(f protocol.ClientFrame) {
 		s.fault(f, protocol.SocketErrBadFrame, "a field has the wrong type")
 		return
 	}
+	if !t.ThreadTS.Valid() {
+		t.ThreadTS = ""
+	}
 	now := s.edge.now()
 	if now.Sub(s.typed) < typingEvery || !s.edge.doors.Queries.Member(s.id.User, t.Channel) {
 		return
@@ -183,6 +208,7 @@ func (s *Session) typing(f protocol.ClientFrame) {
 	s.typed = now
 	s.edge.doors.Writer.Publish(&protocol.Event{
 		Topic: protocol.Topic(t.Channel), Type: protocol.FrameUserTyping, Class: protocol.ClassEphemeral, Except: s.id.User,
+		Refs: []protocol.ObjectID{protocol.ObjectID(s.id.User), protocol.ObjectID(t.Channel)},
 		Payload: protocol.MustMarshal(struct {
 			Type     string             `json:"type"`
 			Channel  protocol.ChannelID `json:"channel"`
@@ -208,30 +234,36 @@ func (s *Session) query(f protocol.ClientFrame) {
 	case <-s.ctx.Done():
 		return
 	}
-	s.mu.Lock()
-	if s.gone {
-		s.mu.Unlock()
+	if !s.aside(func() { s.find(f, q) }) {
 		<-s.queries
-		return
 	}
-	s.work.Add(1)
-	s.mu.Unlock()
-	go func() {
-		defer s.work.Done()
-		defer func() { <-s.queries }()
-		ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
-		defer cancel()
-		reply, err := s.edge.doors.Queries.Query(ctx, s.id, q.Method, q.Args)
-		body := []byte(nil)
-		if err != nil {
-			body = s.edge.refusal(err).Body
-		} else {
-			body = reply.Body
-		}
-		head := []byte("{}")
-		if f.ID != nil {
-			head = append(append([]byte(`{"reply_to":`), f.ID...), '}')
-		}
-		s.put(wireText(protocol.AppendFields(nil, head, body)), protocol.ClassControl)
-	}()
+}
+
+// find answers a query, whose place it holds.
+func (s *Session) find(f protocol.ClientFrame, q protocol.QueryFrame) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
+	defer cancel()
+	reply, err := s.edge.doors.Queries.Query(ctx, s.id, q.Method, q.Args)
+	if err != nil {
+		reply = s.edge.refusal(err)
+	}
+	head := []byte("{}")
+	if f.ID != nil {
+		head = append(append([]byte(`{"reply_to":`), f.ID...), '}')
+	}
+	s.answer(protocol.AppendFields(nil, head, reply.Body))
+}
+
+// aside runs fn in a goroutine of the session. It reports whether it did: not when the session is over.
+func (s *Session) aside(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return false
+	}
+	s.work.Go(func() {
+		defer s.guard()
+		fn()
+	})
+	return true
 }

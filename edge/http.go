@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -28,9 +31,18 @@ const landing = `flannel: an edge cache proxy for chat backends.
 /websocket/TICKET        the address that rtm.connect gives
 `
 
-// serve routes a request.
+// writeWait bounds the writing of an answer, and of each part of a streamed one: a client that takes longer is cut off.
+const writeWait = 30 * time.Second
+
+// serve routes a request. A fault of ours ends the call, not the node: fasthttp recovers from nothing.
 func (e *Edge) serve(ctx *fasthttp.RequestCtx) {
 	path := string(ctx.Path())
+	defer func() {
+		if r := recover(); r != nil {
+			e.metrics.panics.Inc()
+			e.write(ctx, "other", nil, fmt.Errorf("call panicked: %v\n%s", r, debug.Stack()))
+		}
+	}()
 	switch {
 	case strings.HasPrefix(path, "/api/"):
 		e.limited(ctx, "api", func(c context.Context) { e.serveAPI(c, ctx, strings.TrimSuffix(path[len("/api/"):], "/")) })
@@ -82,10 +94,10 @@ func (e *Edge) limited(ctx *fasthttp.RequestCtx, path string, call func(context.
 		return
 	}
 	began := e.now()
+	defer func() { e.metrics.callTime.WithLabelValues(path).Observe(e.now().Sub(began).Seconds()) }()
 	c, cancel := context.WithTimeout(e.life, e.cfg.CallTimeout)
 	defer cancel()
 	call(c)
-	e.metrics.callTime.WithLabelValues(path).Observe(e.now().Sub(began).Seconds())
 }
 
 // cors lets web pages call: tokens are in the body or in a header, never in what a browser adds by itself.
@@ -106,7 +118,7 @@ func (e *Edge) serveAPI(c context.Context, ctx *fasthttp.RequestCtx, method stri
 
 func (e *Edge) api(c context.Context, ctx *fasthttp.RequestCtx, method string) (*protocol.Reply, error) {
 	call := &protocol.Call{
-		Method: method, ContentType: string(ctx.Request.Header.ContentType()), Query: clone(ctx.QueryArgs().QueryString()), Body: clone(ctx.PostBody()),
+		Method: method, ContentType: string(ctx.Request.Header.ContentType()), Query: clone(ctx.URI().QueryString()), Body: clone(ctx.PostBody()),
 		Remote: ctx.RemoteAddr().String(), Host: hostOf(ctx),
 	}
 	args, err := protocol.ParseArgs(call.ContentType, call.Query, call.Body)
@@ -180,7 +192,6 @@ func (e *Edge) serveQuery(c context.Context, ctx *fasthttp.RequestCtx, path stri
 }
 
 func (e *Edge) query(c context.Context, ctx *fasthttp.RequestCtx, path string) (*protocol.Reply, error) {
-	team, endpoint, _ := strings.Cut(path, "/")
 	body := clone(ctx.PostBody())
 	if len(body) == 0 {
 		body = []byte("{}")
@@ -202,29 +213,15 @@ func (e *Edge) query(c context.Context, ctx *fasthttp.RequestCtx, path string) (
 	if err != nil {
 		return nil, err
 	}
-	if !mayAsk(&id, team) {
-		return nil, &protocol.Error{Code: protocol.CodeTeamNotFound}
+	if wait := e.limit(id.User, queryRate); wait > 0 {
+		e.metrics.rejected.WithLabelValues("calls", "rate").Inc()
+		return nil, &protocol.Error{Code: protocol.CodeRateLimited, Retry: wait}
 	}
-	// The older form for emoji has the workspace behind the enterprise.
-	if first, rest, ok := strings.Cut(endpoint, "/"); ok && mayAsk(&id, first) {
-		endpoint = rest
-	}
-	return e.doors.Queries.Query(c, id, strings.Trim(endpoint, "/"), body)
+	return e.doors.Queries.Query(c, id, strings.TrimSuffix(path, "/"), body)
 }
 
-// mayAsk reports whether team is one of the caller's workspaces or their enterprise. What they may see is decided
-// object by object.
-func mayAsk(id *protocol.Identity, team string) bool {
-	if team == "" || team == string(id.Workspace) || team == string(id.Enterprise) {
-		return team != ""
-	}
-	for _, w := range id.Workspaces {
-		if team == string(w) {
-			return true
-		}
-	}
-	return false
-}
+// queryRate is what edge queries are counted as, all kinds together: they have no tier of their own.
+const queryRate = "cache"
 
 // write is the one door from a reply or an error to an HTTP answer.
 func (e *Edge) write(ctx *fasthttp.RequestCtx, path string, reply *protocol.Reply, err error) {
@@ -247,10 +244,23 @@ func (e *Edge) write(ctx *fasthttp.RequestCtx, path string, reply *protocol.Repl
 		h.Set(protocol.HeaderStale, strconv.Itoa(reply.Age))
 	}
 	if reply.Stream != nil {
-		ctx.SetBodyStream(reply.Stream, -1) // fasthttp closes it
+		ctx.SetBodyStream(paced{reply.Stream, ctx.Conn()}, -1) // fasthttp closes it
 		return
 	}
 	ctx.Response.SetBodyRaw(reply.Body)
+}
+
+// paced is a stream whose reader has to keep up: each part has its own deadline.
+type paced struct {
+	io.ReadCloser
+	conn net.Conn
+}
+
+// Read implements io.Reader. What it returns is written next.
+func (p paced) Read(buf []byte) (int, error) {
+	n, err := p.ReadCloser.Read(buf)
+	p.conn.SetWriteDeadline(time.Now().Add(writeWait)) //nolint:errcheck // The write says it.
+	return n, err
 }
 
 // refusal turns an error into an answer: 200 with ok false as the dialect has it, 429 with a Retry-After where waiting

@@ -13,25 +13,26 @@ var durationBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 
 // metrics of the front door. Label sets are closed, and every known value exists at zero.
 type metrics struct {
-	connections prometheus.Gauge
-	handshakes  prometheus.Gauge
-	opened      *prometheus.CounterVec // outcome
-	closed      *prometheus.CounterVec // code, initiator
-	rejected    *prometheus.CounterVec // stage, reason
-	duration    prometheus.Histogram
-	frames      *prometheus.CounterVec // type: of clients
-	deliveries  map[protocol.Class]prometheus.Counter
-	dropped     map[protocol.Class]prometheus.Counter
-	slow        prometheus.Counter
-	lag         prometheus.Histogram
-	calls       *prometheus.CounterVec // path, outcome
-	callTime    *prometheus.HistogramVec
-	writes      *prometheus.CounterVec // op, outcome
-	writeTime   *prometheus.HistogramVec
-	unseen      prometheus.Counter
-	draining    prometheus.Gauge
-	remaining   prometheus.Gauge
-	panics      prometheus.Counter
+	connections   prometheus.Gauge
+	handshakes    prometheus.Gauge
+	handshakeTime prometheus.Histogram
+	opened        *prometheus.CounterVec // outcome
+	closed        *prometheus.CounterVec // code, initiator
+	rejected      *prometheus.CounterVec // stage, reason
+	duration      prometheus.Histogram
+	frames        *prometheus.CounterVec // type: of clients
+	deliveries    map[protocol.Class]prometheus.Counter
+	dropped       map[protocol.Class]prometheus.Counter
+	slow          prometheus.Counter
+	lag           prometheus.Histogram
+	calls         *prometheus.CounterVec // path, outcome
+	callTime      *prometheus.HistogramVec
+	writes        *prometheus.CounterVec // op, outcome
+	writeTime     *prometheus.HistogramVec
+	unseen        prometheus.Counter
+	draining      prometheus.Gauge
+	remaining     prometheus.Gauge
+	panics        prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,24 +43,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}
 	}
 	m := &metrics{
-		connections: f.NewGauge(prometheus.GaugeOpts{Name: "flannel_connections", Help: "Open client sockets."}),
-		handshakes:  f.NewGauge(prometheus.GaugeOpts{Name: "flannel_handshakes_inflight", Help: "Sockets between upgrade and boot."}),
-		opened:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_connections_opened_total", Help: "Attempts to open a socket by what became of them."}, []string{"outcome"}),
-		closed:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_connections_closed_total", Help: "Closed sockets by close code and by who closed."}, []string{"code", "initiator"}),
-		rejected:    f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_admission_rejected_total", Help: "Requests that were turned away."}, []string{"stage", "reason"}),
-		duration:    f.NewHistogram(hist("flannel_connection_duration_seconds", "How long sockets were open.", []float64{1, 10, 60, 300, 1800, 3600, 14400, 43200, 86400})),
-		frames:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_client_frames_total", Help: "Frames of clients by type."}, []string{"type"}),
-		slow:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_slow_clients_total", Help: "Sessions that were closed because their outbox was full."}),
-		lag:         f.NewHistogram(hist("flannel_outbox_wait_seconds", "How long the first frame of a write had waited in the outbox.", durationBuckets)),
-		calls:       f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
-		callTime:    f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),
-		writes:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
-		writeTime:   f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
-		unseen:      f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
-		draining:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
-		remaining:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
-		panics:      f.NewCounter(prometheus.CounterOpts{Name: "flannel_session_panics_total", Help: "Sessions that were closed because of a fault of ours."}),
-		deliveries:  make(map[protocol.Class]prometheus.Counter), dropped: make(map[protocol.Class]prometheus.Counter),
+		connections:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_connections", Help: "Open client sockets."}),
+		handshakes:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_handshakes_inflight", Help: "Sockets between upgrade and boot."}),
+		handshakeTime: f.NewHistogram(hist("flannel_handshake_duration_seconds", "From the upgrade to where the boot is on its way.", durationBuckets)),
+		opened:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_connections_opened_total", Help: "Attempts to open a socket by what became of them."}, []string{"outcome"}),
+		closed:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_connections_closed_total", Help: "Closed sockets by close code and by who closed."}, []string{"code", "initiator"}),
+		rejected:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_admission_rejected_total", Help: "Requests that were turned away."}, []string{"stage", "reason"}),
+		duration:      f.NewHistogram(hist("flannel_connection_duration_seconds", "How long sockets were open.", []float64{1, 10, 60, 300, 1800, 3600, 14400, 43200, 86400})),
+		frames:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_client_frames_total", Help: "Frames of clients by type."}, []string{"type"}),
+		slow:          f.NewCounter(prometheus.CounterOpts{Name: "flannel_slow_clients_total", Help: "Sessions that were closed because their outbox was full."}),
+		lag:           f.NewHistogram(hist("flannel_outbox_wait_seconds", "How long the first frame of a write had waited in the outbox.", durationBuckets)),
+		calls:         f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
+		callTime:      f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),
+		writes:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
+		writeTime:     f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
+		unseen:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
+		draining:      f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
+		remaining:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
+		panics:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
+		deliveries:    make(map[protocol.Class]prometheus.Counter), dropped: make(map[protocol.Class]prometheus.Counter),
 	}
 	deliveries := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"})
 	dropped := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_events_dropped_total", Help: "Frames that found no room in an outbox, by class."}, []string{"class"})
@@ -73,7 +75,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.closed.WithLabelValues(c.String(), "server")
 		m.closed.WithLabelValues(c.String(), "client")
 	}
-	for _, s := range [][2]string{{"sessions", "full"}, {"handshakes", "full"}, {"calls", "full"}, {"calls", "rate"}, {"messages", "rate"}, {"tickets", "full"}, {"sessions", "draining"}} {
+	for _, s := range [][2]string{{"sessions", "full"}, {"handshakes", "full"}, {"calls", "full"}, {"calls", "rate"}, {"messages", "rate"}, {"frames", "rate"}, {"tickets", "full"}, {"sessions", "draining"}} {
 		m.rejected.WithLabelValues(s[0], s[1])
 	}
 	for _, t := range frameTypes {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"flannel/protocol"
 )
@@ -39,6 +40,15 @@ func wireClose(code protocol.CloseCode, reason []byte) []byte {
 type item struct {
 	frame []byte
 	class protocol.Class
+	free  bool // its bytes do not count: a boot, or an answer that something else bounds
+	slot  bool // an answer that keeps the place of its query until it is written
+}
+
+func (it *item) size() int {
+	if it.free {
+		return 0
+	}
+	return len(it.frame)
 }
 
 // outbox is what waits for one session. Its owner guards it.
@@ -65,28 +75,33 @@ func (o *outbox) put(it item, maxItems, maxBytes int) verdict {
 			if it.class == protocol.ClassEphemeral {
 				return dropped
 			}
-			// An empty outbox takes one frame of any size: a boot may be larger than the bound.
+			// An empty outbox takes one frame of any size.
 			if len(o.items) == 0 {
 				break
 			}
 			return full
 		}
 	}
+	o.add(it)
+	return taken
+}
+
+// add adds a frame, whatever the bounds say.
+func (o *outbox) add(it item) {
 	o.items = append(o.items, it)
-	o.bytes += len(it.frame)
+	o.bytes += it.size()
 	if it.class == protocol.ClassEphemeral {
 		o.ephemeral++
 	}
-	return taken
 }
 
 // dropOldest removes the oldest ephemeral frame.
 func (o *outbox) dropOldest() bool {
 	for i := range o.items {
 		if o.items[i].class == protocol.ClassEphemeral {
-			o.bytes -= len(o.items[i].frame)
+			o.bytes -= o.items[i].size()
 			o.ephemeral--
-			o.items = append(o.items[:i], o.items[i+1:]...)
+			o.items = slices.Delete(o.items, i, i+1)
 			return true
 		}
 	}
@@ -97,26 +112,29 @@ func (o *outbox) dropOldest() bool {
 // 64 KB is still one segment offload.
 const coalesce = 64 << 10
 
-// take moves frames for one write to buf: as many as fit, at least one.
-func (o *outbox) take(buf []byte) []byte {
+// take moves frames for one write to buf: as many as fit, at least one. slots is how many places of queries that frees.
+func (o *outbox) take(buf []byte) (frames []byte, slots int) {
 	n := 0
 	for n < len(o.items) && (n == 0 || len(buf)+len(o.items[n].frame) <= coalesce) {
 		it := &o.items[n]
 		buf = append(buf, it.frame...)
-		o.bytes -= len(it.frame)
+		o.bytes -= it.size()
 		if it.class == protocol.ClassEphemeral {
 			o.ephemeral--
+		}
+		if it.slot {
+			slots++
 		}
 		*it = item{}
 		n++
 	}
 	if n == len(o.items) {
 		o.items = o.items[:0]
-		if cap(o.items) > 64 {
+		if cap(o.items) > 4 {
 			o.items = nil // a burst is over: give its memory back
 		}
 	} else {
-		o.items = append(o.items[:0], o.items[n:]...)
+		o.items = slices.Delete(o.items, 0, n)
 	}
-	return buf
+	return buf, slots
 }

@@ -87,6 +87,11 @@ func (s *Session) presenceIDs(f protocol.ClientFrame) ([]protocol.UserID, bool) 
 
 // follow tells the hub whom the session follows now: its list, and those who were asked for.
 func (s *Session) follow() {
+	s.following.Lock()
+	defer s.following.Unlock()
+	if s.detached {
+		return
+	}
 	s.mu.Lock()
 	ids := slices.Clone(s.watch)
 	for id := range s.asked {
@@ -106,20 +111,20 @@ func (s *Session) follow() {
 	s.edge.doors.Hub.WatchPresence(s, ids)
 }
 
-// learn remembers what a presence event said, so that a query need not ask.
-func (s *Session) learn(ev *protocol.Event) {
-	user, ok := protocol.PresenceOf(ev.Topic)
-	if !ok {
-		return
-	}
+// learn remembers what a presence event said, so that a query need not ask. It reports whether the client is to be told:
+// the first one about somebody only answers a subscription, which quiet clients do not want.
+func (s *Session) learn(ev *protocol.Event, user protocol.UserID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil {
-		s.known = make(map[protocol.UserID]protocol.Presence)
-	}
-	if _, there := s.known[user]; there || len(s.known) < protocol.MaxPresenceIDs {
+	_, there := s.known[user]
+	_, asked := s.asked[user]
+	if there || len(s.known) < protocol.MaxPresenceIDs {
+		if s.known == nil {
+			s.known = make(map[protocol.UserID]protocol.Presence)
+		}
 		s.known[user] = presenceIn(ev.Payload)
 	}
+	return there || asked || !s.quiet
 }
 
 // presenceIn reads the presence in the payload of a presence event.
@@ -142,6 +147,6 @@ func (s *Session) forgetAsked(now time.Time) {
 	}
 	s.mu.Unlock()
 	if changed {
-		s.follow()
+		s.aside(s.follow) // The hub may take its time, and the keeper has others to look after.
 	}
 }

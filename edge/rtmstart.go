@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"strings"
 
 	"flannel/protocol"
 )
@@ -27,21 +26,24 @@ func (e *Edge) rtmStart(c context.Context, call *protocol.Call, id protocol.Iden
 	}
 	// 4 KB: the address is within the first few hundred bytes.
 	r := bufio.NewReaderSize(src, 4<<10)
-	head, _ := r.Peek(4 << 10) //nolint:errcheck // A short answer is looked at all the same.
+	head, _ := r.Peek(4 << 10) // A short answer is looked at all the same.
 	if bytes.HasPrefix(head, startPrefix) {
 		end := bytes.IndexByte(head[len(startPrefix):], '"')
 		if end >= 0 {
 			args[argToken] = call.Token
+			args[argMethod] = call.Method
 			url, err := e.URL(id, args, call.Host)
 			if err != nil {
 				closer.Close() //nolint:errcheck // The answer is given up.
 				return nil, err
 			}
+			begin := protocol.AppendString(startPrefix[:len(startPrefix)-1:len(startPrefix)-1], url)
+			begin = begin[:len(begin)-1] // its closing quote is in the answer
 			if _, err := r.Discard(len(startPrefix) + end); err != nil {
 				closer.Close() //nolint:errcheck // As above.
 				return nil, err
 			}
-			reply.Body, reply.Stream = nil, rewritten{io.MultiReader(strings.NewReader(string(startPrefix)+url), r), closer}
+			reply.Body, reply.Stream = nil, rewritten{io.MultiReader(bytes.NewReader(begin), r), closer}
 			return reply, nil
 		}
 	}

@@ -2,7 +2,7 @@ package edge
 
 import (
 	"context"
-	"io"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"runtime/debug"
@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/fasthttp/websocket"
 	"golang.org/x/time/rate"
@@ -18,35 +17,54 @@ import (
 	"flannel/protocol"
 )
 
+const (
+	// A client may send frameRate frames a second, and frameBurst at once, whatever they are: far above what programs
+	// send, far below what hurts.
+	frameRate, frameBurst = 50, 500
+	// closeWait is how long a client has to answer a close frame.
+	closeWait = 2 * time.Second
+)
+
 // Session is one client socket.
 type Session struct {
 	// Static after newSession, but id, which run sets before anybody else can see the session.
 	edge    *Edge
-	conn    *websocket.Conn // read by run only; never written to
+	conn    *websocket.Conn // read by run only; never written to by us
 	raw     net.Conn        // written to by flush only
 	opening opening
 	id      protocol.Identity
 	opened  time.Time
 	thin    bool
 	batch   bool            // presence for several users in one frame
+	quiet   bool            // no_query_on_subscribe: presence_sub is not answered
 	exclude map[string]bool // event types the client does not want
 	ctx     context.Context // ends with the session: it is one
 	cancel  context.CancelFunc
-	queries chan struct{} // a place per query under way; capacity SessionQueries; never closed
+	queries chan struct{} // a place per query whose answer is not written; capacity SessionQueries; never closed
 
 	// Owned by run.
-	messages *rate.Limiter
-	typed    time.Time // when typing was last passed on
+	frames     *rate.Limiter
+	messages   *rate.Limiter
+	typed      time.Time // when typing was last passed on
+	booting    bool      // holds a place among the handshakes
+	registered bool
+	attached   bool
 
 	heard  atomic.Int64 // Unix nanoseconds of the last frame
 	pinged atomic.Int64 // Unix nanoseconds of the last ping
 
 	work sync.WaitGroup // flush, and the goroutines of queries and messages
 
+	// following guards detached. It is held while the hub is told whom the session follows, so that the last list wins,
+	// and none comes after Detach. It is taken before mu.
+	following sync.Mutex
+	detached  bool
+
 	// mu guards what follows. It is never held across I/O.
 	mu      sync.Mutex
 	out     outbox
-	held    bool      // events wait until the boot is out
+	early   outbox    // events while held
+	held    bool      // events wait until the boot is in the outbox
 	writing bool      // flush runs
 	ending  bool      // a close frame is the outbox's last: nothing is added any more
 	gone    bool      // run is over: no goroutine is started any more
@@ -55,7 +73,7 @@ type Session struct {
 	server  bool // we closed
 	pending []func()
 	sending bool
-	watch   []protocol.UserID // presence_sub's list
+	watch   []protocol.UserID // presence_sub's list, sorted
 	known   map[protocol.UserID]protocol.Presence
 	asked   map[protocol.UserID]time.Time // presence_query's, and until when
 }
@@ -63,8 +81,9 @@ type Session struct {
 func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
 	s := &Session{
 		edge: e, conn: conn, raw: conn.NetConn(), opening: o, id: o.id, opened: e.now(), held: true,
-		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), queries: make(chan struct{}, e.cfg.SessionQueries),
-		messages: rate.NewLimiter(1, e.cfg.MessageBurst),
+		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
+		queries: make(chan struct{}, e.cfg.SessionQueries),
+		frames:  rate.NewLimiter(frameRate, frameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
 	}
 	for name := range strings.SplitSeq(o.params["exclude_events"], ",") {
 		if name != "" {
@@ -83,66 +102,112 @@ func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
 
 func flag(v string) bool { return v == "1" || v == "true" }
 
-func validText(b []byte) bool { return utf8.Valid(b) }
-
 // User returns whose session it is.
 func (s *Session) User() protocol.UserID { return s.id.User }
 
 // Identity returns who the client is.
 func (s *Session) Identity() protocol.Identity { return s.id }
 
-// run is the session's life: it reads until the socket ends.
+// run is the session's life: it opens, and then reads until the socket ends.
 func (s *Session) run() {
-	e := s.edge
-	attached, booting := false, true
-	defer func() {
-		if r := recover(); r != nil { // A fault of ours ends this session, not the node.
-			e.metrics.panics.Inc()
-			e.log.Error("session panicked", "panic", r, "stack", string(debug.Stack()))
-		}
-		s.finish(attached)
-		if booting {
-			<-e.handshakes
-			e.metrics.handshakes.Dec()
-		}
-	}()
-	e.metrics.handshakes.Inc()
-	s.listen()
-	refused := s.identify() // before others can see the session, who look at its identity
-	if !s.register() {
-		return
-	}
-	outcome, err := s.welcome(refused, &attached)
-	e.metrics.opened.WithLabelValues(outcome).Inc()
-	booting = false
-	<-e.handshakes
-	e.metrics.handshakes.Dec()
+	var ended error
+	defer func() { s.finish(ended) }()
+	defer s.guard()
+	outcome, err := s.begin()
+	s.booted()
+	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
 	if err != nil {
-		e.log.Debug("session refused", "outcome", outcome, "err", err)
+		s.edge.log.Debug("session refused", "outcome", outcome, "err", err)
 	}
 	s.release()
-	s.readLoop()
+	ended = s.readLoop()
 }
 
-// register puts the session on the node's list; false if the node has stopped.
-func (s *Session) register() bool {
-	s.edge.mu.Lock()
-	defer s.edge.mu.Unlock()
-	if s.edge.stopped {
-		return false
+// guard ends the session after a fault of ours, and keeps the node. It is deferred by each of the session's goroutines.
+func (s *Session) guard() {
+	if r := recover(); r != nil {
+		s.edge.metrics.panics.Inc()
+		s.edge.log.Error("session panicked", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+		s.Close(protocol.CloseReconnect, s.edge.comeBack())
+		s.raw.SetReadDeadline(time.Now().Add(closeWait)) //nolint:errcheck // The reader says it.
 	}
-	s.edge.sessions[s] = struct{}{}
-	s.edge.metrics.connections.Inc()
-	return true
 }
 
-// listen lets control frames count as signs of life. The library must not write: our writer would write in between.
+// begin brings the session to where it hears events, or tells the client why not. outcome is the label of
+// flannel_connections_opened_total.
+func (s *Session) begin() (outcome string, err error) {
+	e := s.edge
+	s.listen()
+	if s.opening.expired {
+		s.say(protocol.ErrorFrame{Type: protocol.FrameError, Error: protocol.SocketError{Code: protocol.SocketErrURLExpired, Msg: "Socket URL has expired"}})
+		s.Close(protocol.CloseBadTicket, 0)
+		return "bad_ticket", nil
+	}
+	select {
+	case e.handshakes <- struct{}{}:
+		s.booting = true
+		e.metrics.handshakes.Inc()
+	default:
+		return s.turnAway(becauseFull)
+	}
+	// Before others can see the session, who look at its identity. A ticket may be older than the end of its token.
+	if err := s.identify(); err != nil {
+		return s.refuse(err)
+	}
+	if reason := s.register(); reason != "" {
+		return s.turnAway(reason)
+	}
+	// Again, now that a revocation finds the session: one that came in between did not.
+	if err := s.identify(); err != nil {
+		return s.refuse(err)
+	}
+	return s.welcome()
+}
+
+// booted gives the place among the handshakes back.
+func (s *Session) booted() {
+	if !s.booting {
+		return
+	}
+	s.booting = false
+	<-s.edge.handshakes
+	s.edge.metrics.handshakes.Dec()
+	s.edge.metrics.handshakeTime.Observe(s.edge.now().Sub(s.opened).Seconds())
+}
+
+// register puts the session on the node's list, or tells why there is no room for it.
+func (s *Session) register() (reason string) {
+	e := s.edge
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.stopped, e.refusing.Load():
+		return becauseDraining
+	case len(e.sessions) >= e.cfg.MaxSessions:
+		return becauseFull
+	}
+	e.sessions[s] = struct{}{}
+	e.metrics.connections.Inc()
+	s.registered = true
+	return ""
+}
+
+// turnAway is for a session that found no room after its upgrade.
+func (s *Session) turnAway(reason string) (string, error) {
+	s.edge.metrics.rejected.WithLabelValues("sessions", reason).Inc()
+	s.Close(closeFor(reason), s.edge.comeBack())
+	return "overloaded", nil
+}
+
+// listen lets control frames count as signs of life. The library must not answer them: our writer writes.
 func (s *Session) listen() {
 	s.conn.SetReadLimit(protocol.MaxFrame)
 	s.conn.SetPongHandler(func(string) error { s.alive(); return nil })
 	s.conn.SetPingHandler(func(data string) error {
 		s.alive()
-		s.put(wire(0xA, []byte(data)), protocol.ClassControl)
+		if s.paced() {
+			s.put(wire(0xA, []byte(data)), protocol.ClassControl)
+		}
 		return nil
 	})
 	s.conn.SetCloseHandler(func(code int, _ string) error {
@@ -153,29 +218,45 @@ func (s *Session) listen() {
 
 func (s *Session) alive() { s.heard.Store(s.edge.now().UnixNano()) }
 
-// identify finds out who the client is, unless its ticket said so.
-func (s *Session) identify() error {
-	if s.opening.expired || s.id.User != "" {
-		return nil
+// paced counts a frame, and ends a session that sends too many.
+func (s *Session) paced() bool {
+	if s.frames.AllowN(s.edge.now(), 1) {
+		return true
 	}
+	s.edge.metrics.rejected.WithLabelValues("frames", "rate").Inc()
+	s.Close(protocol.CloseTooFast, s.edge.comeBack())
+	return false
+}
+
+// identify finds out who the client is. Its token may have died since a ticket was given for it, which is known here
+// without asking the backend; if nobody can tell, the ticket counts.
+func (s *Session) identify() error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
 	defer cancel()
 	id, err := s.edge.doors.Queries.Identify(ctx, s.opening.token)
-	s.id = id
-	return err
+	switch {
+	case err == nil && s.id.User == "":
+		s.id = id
+		return nil
+	case err != nil && s.id.User != "" && !dead(protocol.AsError(err).Code):
+		return nil
+	default:
+		return err
+	}
 }
 
-// welcome says hello, attaches the session and boots it, or tells it why not. What it sends stands before every event.
-func (s *Session) welcome(refused error, attached *bool) (outcome string, err error) {
+// dead reports whether an error says that a token is good for nothing.
+func dead(code protocol.Code) bool {
+	switch code {
+	case protocol.CodeTokenExpired, protocol.CodeTokenRevoked, protocol.CodeInvalidAuth, protocol.CodeNotAuthed, protocol.CodeAccountInactive:
+		return true
+	}
+	return false
+}
+
+// welcome says hello, attaches the session and boots it. What it says stands before every event.
+func (s *Session) welcome() (outcome string, err error) {
 	e := s.edge
-	if s.opening.expired {
-		s.say(protocol.ErrorFrame{Type: protocol.FrameError, Error: protocol.SocketError{Code: protocol.SocketErrURLExpired, Msg: "Socket URL has expired"}})
-		s.Close(protocol.CloseBadTicket, 0)
-		return "bad_ticket", nil
-	}
-	if refused != nil {
-		return s.refuse(refused)
-	}
 	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
 	defer cancel()
 	s.say(protocol.Hello{
@@ -184,17 +265,17 @@ func (s *Session) welcome(refused error, attached *bool) (outcome string, err er
 			MinMS: int(e.cfg.ReconnectMin.Milliseconds()), MaxMS: int(e.cfg.ReconnectMax.Milliseconds()), StableMS: int(e.cfg.ReconnectStable.Milliseconds()), Jitter: "full",
 		},
 	})
-	s.flushHeld()
 	if err := e.doors.Hub.Attach(ctx, s, s.id); err != nil {
 		return s.refuse(err)
 	}
-	*attached = true
+	s.attached = true
 	if s.thin && flag(s.opening.params["boot"]) {
 		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(s.opening.params["lazy_channels"]))
 		if err != nil {
 			return s.refuse(err)
 		}
-		s.sayFirst(typed(protocol.FrameBoot, boot), typed(protocol.FrameCounts, counts))
+		s.sayBoot(typed(protocol.FrameBoot, boot))
+		s.sayBoot(typed(protocol.FrameCounts, counts))
 	}
 	return "ok", nil
 }
@@ -206,9 +287,12 @@ func typed(name string, body []byte) []byte {
 
 // refuse tells the client why it cannot stay.
 func (s *Session) refuse(err error) (string, error) {
+	if s.over() { // Closed while it began; that is why it failed.
+		return "failed", err
+	}
 	pe := protocol.AsError(err)
 	frame := protocol.ErrorFrame{Type: protocol.FrameError, Error: protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(pe.Code)}}
-	code, outcome := protocol.CloseOverloaded, "unavailable"
+	code, outcome, wait := protocol.CloseOverloaded, "unavailable", time.Duration(0)
 	switch pe.Code {
 	case protocol.CodeTokenExpired:
 		code, outcome = protocol.CloseTokenExpired, "bad_token"
@@ -216,9 +300,11 @@ func (s *Session) refuse(err error) (string, error) {
 		code, outcome = protocol.CloseTokenRevoked, "bad_token"
 	case protocol.CodeAccountInactive:
 		code, outcome = protocol.CloseInactive, "bad_token"
-	}
-	wait := time.Duration(0)
-	if outcome == "unavailable" {
+	case protocol.CodeInternal:
+		outcome = "failed"
+		s.edge.log.Error("session could not begin", "err", err)
+		fallthrough
+	default:
 		wait = max(pe.Retry, s.edge.comeBack())
 		frame.Error.RetryAfter = seconds(wait)
 	}
@@ -227,59 +313,31 @@ func (s *Session) refuse(err error) (string, error) {
 	return outcome, err
 }
 
-// readLoop handles frames until the socket ends.
-func (s *Session) readLoop() {
+// readLoop handles frames until the socket ends, and returns why it did.
+func (s *Session) readLoop() error {
 	for {
 		kind, body, err := s.conn.ReadMessage()
-		if err != nil {
-			return
-		}
-		s.alive()
-		if kind != websocket.TextMessage {
-			s.Close(protocol.CloseUnsupported, 0)
+		switch {
+		case err != nil:
+			return err
+		case s.over():
 			continue // until the client's close frame, or the deadline
 		}
-		s.step(body)
+		s.alive()
+		switch {
+		case kind != websocket.TextMessage:
+			s.Close(protocol.CloseUnsupported, 0)
+		case s.paced():
+			s.step(body)
+		}
 	}
 }
 
-// finish ends what the session began.
-func (s *Session) finish(attached bool) {
-	e := s.edge
-	if attached {
-		e.doors.Hub.Detach(s)
-	}
-	s.cancel()
+// over reports whether a close frame has been sent or is on its way.
+func (s *Session) over() bool {
 	s.mu.Lock()
-	s.gone = true
-	s.ending = true
-	code, server := s.code, s.server
-	s.mu.Unlock()
-	s.work.Wait()
-	s.linger()
-	s.conn.Close() //nolint:errcheck // Whatever it says, the socket is over.
-	e.mu.Lock()
-	_, there := e.sessions[s]
-	delete(e.sessions, s)
-	e.mu.Unlock()
-	if !there {
-		return
-	}
-	e.metrics.connections.Dec()
-	initiator := "client"
-	if server {
-		initiator = "server"
-	}
-	e.metrics.closed.WithLabelValues(code.String(), initiator).Inc()
-	e.metrics.duration.Observe(e.now().Sub(s.opened).Seconds())
-}
-
-// linger reads what the client still sends, for a moment: closing a socket with unread bytes resets it, and the client
-// would never see our close frame.
-func (s *Session) linger() {
-	const most = 256 << 10                                        // a few frames that were too large
-	s.raw.SetReadDeadline(time.Now().Add(300 * time.Millisecond)) //nolint:errcheck // The read says it.
-	io.CopyN(io.Discard, s.raw, most)                             //nolint:errcheck // Any end will do.
+	defer s.mu.Unlock()
+	return s.ending
 }
 
 // check is called by the keeper every second or so.

@@ -29,27 +29,38 @@ func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
 		shared.Store(w)
 	}
 	frame := w.plain
-	if w.batch != nil {
-		s.learn(ev)
+	if user, is := protocol.PresenceOf(ev.Topic); is {
+		if !s.learn(ev, user) {
+			return
+		}
 		if s.batch {
 			frame = w.batch
 		}
 	}
-	s.put(frame, ev.Class)
+	s.deliver(frame, ev.Class)
 }
 
 // say puts a frame of ours into the outbox.
 func (s *Session) say(frame any) { s.put(wireText(protocol.MustMarshal(frame)), protocol.ClassControl) }
 
+// deliver adds an event's frame, behind the boot if that is not out yet.
+func (s *Session) deliver(frame []byte, class protocol.Class) { s.add(frame, class, true) }
+
 // put adds a frame to the outbox and sees to it that it is written.
-func (s *Session) put(frame []byte, class protocol.Class) {
+func (s *Session) put(frame []byte, class protocol.Class) { s.add(frame, class, false) }
+
+func (s *Session) add(frame []byte, class protocol.Class, event bool) {
 	m := s.edge.metrics
 	s.mu.Lock()
 	if s.ending {
 		s.mu.Unlock()
 		return
 	}
-	switch s.out.put(item{frame, class}, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes) {
+	box := &s.out
+	if event && s.held {
+		box = &s.early
+	}
+	switch box.put(item{frame: frame, class: class}, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes) {
 	case dropped:
 		s.mu.Unlock()
 		m.dropped[class].Inc()
@@ -57,68 +68,75 @@ func (s *Session) put(frame []byte, class protocol.Class) {
 	case full:
 		s.mu.Unlock()
 		m.dropped[class].Inc()
-		m.slow.Inc()
 		s.overflow()
 		return
 	case taken:
-	}
-	if len(s.out.items) == 1 {
-		s.waiting = s.edge.now()
 	}
 	s.writeLocked()
 	s.mu.Unlock()
 	m.deliveries[class].Inc()
 }
 
+// resync is the frame for a client that has missed something: it has to fetch everything anew.
+var resync = wireText([]byte(`{"type":"` + protocol.FrameResync + `","reason":"slow","refetch":["all"]}`))
+
 // overflow ends a session that does not keep up: what waits is dropped, and the client is told to fetch everything anew.
 func (s *Session) overflow() {
 	s.mu.Lock()
-	s.out = outbox{}
-	s.mu.Unlock()
-	s.say(struct {
-		Type    string   `json:"type"`
-		Reason  string   `json:"reason"`
-		Refetch []string `json:"refetch"`
-	}{protocol.FrameResync, "slow", []string{"all"}})
-	s.Close(protocol.CloseSlow, 0)
-}
-
-// sayFirst puts messages before everything that is held back.
-func (s *Session) sayFirst(bodies ...[]byte) {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := make([]item, 0, len(bodies)+len(s.out.items))
-	for _, b := range bodies {
-		frame := wireText(b)
-		first = append(first, item{frame, protocol.ClassControl})
-		s.out.bytes += len(frame)
+	if s.ending {
+		return
 	}
-	s.out.items = append(first, s.out.items...)
+	s.edge.metrics.slow.Inc()
+	s.out, s.early = outbox{}, outbox{}
+	s.out.add(item{frame: resync, class: protocol.ClassControl})
+	s.endLocked(protocol.CloseSlow, closeReason(protocol.CloseSlow, 0), true)
+	// It has had its time: what is being written now must not take all of WriteTimeout.
+	s.raw.SetWriteDeadline(time.Now().Add(closeWait)) //nolint:errcheck // The write says it.
 }
 
-// flushHeld writes what is in the outbox although it is held: hello does not wait for the boot.
-func (s *Session) flushHeld() {
+// sayBoot puts a boot frame into the outbox. It may be larger than the outbox's bound and does not count.
+func (s *Session) sayBoot(body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.held = false
-	s.writeLocked()
-	s.held = true
+	if !s.ending {
+		s.out.add(item{frame: wireText(body), class: protocol.ClassControl, free: true})
+		s.writeLocked()
+	}
 }
 
-// release lets events out.
+// answer puts the answer to a query into the outbox. The query's place is free when it is written, so a client that asks
+// faster than it reads is not read on, but not closed either.
+func (s *Session) answer(body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ending {
+		s.out.add(item{frame: wireText(body), class: protocol.ClassControl, free: true, slot: true})
+		s.writeLocked()
+	}
+}
+
+// release lets events out: those that came during the boot stand behind it.
 func (s *Session) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held = false
-	s.writeLocked()
+	if !s.ending {
+		for _, it := range s.early.items {
+			s.out.add(it)
+		}
+		s.writeLocked()
+	}
+	s.early = outbox{}
 }
 
 // writeLocked starts the writer if there is something to write and nobody writes. mu must be held.
 func (s *Session) writeLocked() {
-	if s.held && !s.ending || s.writing || s.gone || len(s.out.items) == 0 {
+	if s.writing || s.gone || len(s.out.items) == 0 {
 		return
 	}
 	s.writing = true
+	s.waiting = s.edge.now()
 	s.work.Add(1)
 	go s.flush()
 }
@@ -128,6 +146,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b
 // flush writes until the outbox is empty, as many frames at once as there are.
 func (s *Session) flush() {
 	defer s.work.Done()
+	defer s.guard()
 	buf := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= coalesce {
@@ -141,20 +160,25 @@ func (s *Session) flush() {
 			ending := s.ending
 			s.mu.Unlock()
 			if ending { // The close frame is out: wait a moment for the client's.
-				s.raw.SetReadDeadline(time.Now().Add(2 * time.Second)) //nolint:errcheck // The reader says it.
+				s.raw.SetReadDeadline(time.Now().Add(closeWait)) //nolint:errcheck // The reader says it.
 			}
 			return
 		}
-		*buf = s.out.take((*buf)[:0])
+		var slots int
+		*buf, slots = s.out.take((*buf)[:0])
 		waited := s.edge.now().Sub(s.waiting)
 		s.waiting = s.edge.now()
 		s.mu.Unlock()
+		for range slots {
+			<-s.queries
+		}
 		s.edge.metrics.lag.Observe(waited.Seconds())
 		s.raw.SetWriteDeadline(time.Now().Add(s.edge.cfg.WriteTimeout)) //nolint:errcheck // The write says it.
 		if _, err := s.raw.Write(*buf); err != nil {
 			s.mu.Lock()
 			s.out, s.writing, s.ending = outbox{}, false, true
 			s.mu.Unlock()
+			s.cancel()
 			s.raw.SetReadDeadline(time.Now()) //nolint:errcheck // The reader ends and closes.
 			return
 		}
@@ -164,29 +188,41 @@ func (s *Session) flush() {
 // Close sends a close frame behind what waits, and ends the session. retry, if positive, tells the client when to come
 // back. It does not block, and may be called more than once: the first counts.
 func (s *Session) Close(code protocol.CloseCode, retry time.Duration) {
-	s.end(code, protocol.MustMarshal(protocol.CloseReason{Reason: code.String(), RetryMS: int(retry.Milliseconds())}), true)
+	s.end(code, closeReason(code, retry), true)
 }
+
+func closeReason(code protocol.CloseCode, retry time.Duration) []byte {
+	return protocol.MustMarshal(protocol.CloseReason{Reason: code.String(), RetryMS: int(retry.Milliseconds())})
+}
+
+var goodbye = wireText([]byte(`{"type":"` + protocol.FrameGoodbye + `"}`))
 
 // Goodbye tells the client that the server is about to close, and closes.
 func (s *Session) Goodbye(code protocol.CloseCode, retry time.Duration) {
-	s.say(struct {
-		Type string `json:"type"`
-	}{protocol.FrameGoodbye})
-	s.Close(code, retry)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ending {
+		s.out.add(item{frame: goodbye, class: protocol.ClassControl})
+		s.endLocked(code, closeReason(code, retry), true)
+	}
 }
 
 func (s *Session) end(code protocol.CloseCode, reason []byte, server bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.endLocked(code, reason, server)
+}
+
+// endLocked puts a close frame behind what waits. mu must be held.
+func (s *Session) endLocked(code protocol.CloseCode, reason []byte, server bool) {
 	if s.ending {
 		return
 	}
 	s.ending, s.code, s.server = true, code, server
+	s.cancel()                        // what queries still find nobody will hear
 	if code == 1005 || code == 1006 { // not to be sent
 		code = protocol.CloseNormal
 	}
-	frame := wireClose(code, reason)
-	s.out.items = append(s.out.items, item{frame, protocol.ClassControl})
-	s.out.bytes += len(frame)
+	s.out.add(item{frame: wireClose(code, reason), class: protocol.ClassControl})
 	s.writeLocked()
 }

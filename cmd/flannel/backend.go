@@ -15,13 +15,16 @@ func newBackend(a *app) *cobra.Command {
 health on a third. The data folder needs a workspace: flannel generate or flannel import.`,
 		Example: `  flannel generate --data ./data --preset 530
   flannel backend --data ./data --upstream-listen 127.0.0.1:9090 --upstream-key KEY`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := a.config(flagKeys(cmd, map[string]string{
 				"data": "backend.data", "listen": "backend.listen", "admin-listen": "backend.admin_listen",
 				"upstream-listen": "backend.upstream_listen", "upstream-key": "backend.upstream_key",
 			}))
 			if err != nil {
+				return err
+			}
+			if err := checkFree(map[string]string{"listen": cfg.Backend.Listen, "admin-listen": cfg.Backend.AdminListen, "upstream-listen": cfg.Backend.UpstreamListen}); err != nil {
 				return err
 			}
 			reg := newRegistry()

@@ -25,6 +25,8 @@ func newBench(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure: through an edge and straight at the backend",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  subcommand,
 		Example: `  flannel bench boot
   flannel bench boot --presets 12,530 --json`,
 	}
@@ -49,7 +51,7 @@ every workspace that has so many. Everything runs in this process on loopback.`,
 		Example: `  flannel bench boot
   flannel bench boot --presets 12,530 --json
   flannel bench boot --data ./bench-data       keeps the made-up workspaces for the next time`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" {
 				tmp, err := os.MkdirTemp("", "flannel-bench-")

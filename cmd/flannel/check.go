@@ -14,6 +14,8 @@ func newCheck(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration, or a backend against the upstream contract",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  subcommand,
 		Example: `  flannel check config
   flannel check upstream http://127.0.0.1:8090 --key KEY --token xoxp-…`,
 	}
@@ -27,7 +29,7 @@ func newCheckConfig(a *app) *cobra.Command {
 		Short: "Check a configuration file, the environment included",
 		Example: `  flannel check config
   flannel check config /etc/flannel/flannel.yaml`,
-		Args: cobra.MaximumNArgs(1),
+		Args: asUsage(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				a.configPath = args[0]
@@ -57,7 +59,7 @@ func newCheckUpstream(a *app) *cobra.Command {
 messages to a channel that the suite makes: do not point it at people who mind. Exit code 1 if a clause is not met.`,
 		Example: `  flannel check upstream http://127.0.0.1:8090 --key KEY --token xoxp-…
   flannel check upstream http://127.0.0.1:8090 --key KEY --token xoxp-… --json`,
-		Args: cobra.ExactArgs(1),
+		Args: exactlyOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if target.Key == "" || target.Token == "" {
 				return &usageError{errors.New("say the service key with --key and a member's token with --token")}

@@ -19,13 +19,15 @@ func flatten(prefix string, tree map[string]any, known, values map[string]any) (
 		isSection := isSection(key, known)
 		section, hasKeys := value.(map[string]any)
 		switch {
-		case strings.Contains(name, "."), !isKey && !isSection:
+		case strings.Contains(name, "."):
+			errs = append(errs, fmt.Errorf("unknown key %q: write sections, not dots", key))
+		case !isKey && !isSection:
 			errs = append(errs, fmt.Errorf("unknown key %q%s", key, suggestion(key, known)))
 		case value == nil:
 		case isSection && hasKeys:
 			errs = append(errs, flatten(key+".", section, known, values)...)
 		case isSection:
-			errs = append(errs, fmt.Errorf("%s has keys of its own, it cannot be %s", key, brief(value)))
+			errs = append(errs, fmt.Errorf("%s is %s; write a section with keys of its own", key, brief(value)))
 		default:
 			v, err := convert(value, fallback)
 			if err != nil {
@@ -130,7 +132,7 @@ func brief(value any) string {
 	switch value.(type) {
 	case string:
 		text = strconv.Quote(text)
-	case map[string]any:
+	case map[string]any, map[any]any:
 		return "a section"
 	case []any:
 		return "a list"
@@ -148,13 +150,19 @@ func suggestion[V any](key string, known map[string]V) string {
 	if len(key) > longest {
 		return ""
 	}
+	names := make(map[string]bool, len(known)) // the sections too
+	for k := range known {
+		for i := len(k); i > 0; i = strings.LastIndex(k[:i], ".") {
+			names[k[:i]] = true
+		}
+	}
 	best, least := "", len(key)/3+1
-	for _, k := range slices.Sorted(maps.Keys(known)) {
+	for _, k := range slices.Sorted(maps.Keys(names)) {
 		if d := distance(key, k); d < least {
 			best, least = k, d
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(known)) {
+	for _, k := range slices.Sorted(maps.Keys(names)) {
 		if best == "" && k[strings.LastIndex(k, ".")+1:] == key[strings.LastIndex(key, ".")+1:] {
 			best = k
 		}

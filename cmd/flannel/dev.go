@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -60,7 +59,7 @@ tokens to use; logs go to standard error.`,
 		Example: `  flannel dev
   flannel dev --preset 148170 --data ./big
   flannel dev --import export.zip --listen 127.0.0.1:9000`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := seed.Preset(preset); err != nil {
 				return &usageError{err}
@@ -78,6 +77,10 @@ tokens to use; logs go to standard error.`,
 			overrides["backend.upstream_listen"] = "127.0.0.1:0"
 			cfg, log, err := a.config(overrides)
 			if err != nil {
+				return err
+			}
+			// Before a workspace is made, which may take minutes.
+			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "backend-listen": cfg.Backend.Listen, "admin-listen": cfg.Node.Admin.Listen}); err != nil {
 				return err
 			}
 			if err := a.furnish(cmd.Context(), data, imported, preset); err != nil {
@@ -122,13 +125,14 @@ func (a *app) furnish(ctx context.Context, data, imported string, preset int) er
 
 // dev runs both until ctx ends.
 func (a *app) dev(ctx context.Context, cfg Config, log *slog.Logger) error {
-	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: prometheus.NewRegistry()})
+	reg := newRegistry() // Both halves': their metrics have names of their own.
+	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: reg})
 	if err != nil {
 		return err
 	}
 	cfg.Node.Upstream.URL = "http://" + back.UpstreamAddr()
 	cfg.Node.Upstream.Key = back.UpstreamKey()
-	edge, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: newRegistry()})
+	edge, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: reg})
 	if err != nil {
 		return errors.Join(err, stopWithin(back.Stop, cfg.Node.StopTimeout))
 	}

@@ -25,7 +25,7 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
   flannel edge --upstream http://127.0.0.1:8090 --upstream-key-file ./data/upstream.key
   flannel edge --upstream http://10.0.0.7:9090 --upstream-key KEY --listen :8080
   FLANNEL_NODE_UPSTREAM_KEY=KEY flannel edge`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := flagKeys(cmd, map[string]string{
 				"listen": "node.edge.listen", "admin-listen": "node.admin.listen", "upstream": "node.upstream.url", "upstream-key": "node.upstream.key",
@@ -43,6 +43,9 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
 			}
 			if cfg.Node.Upstream.Key == "" {
 				return &usageError{errors.New("say the backend's service key: --upstream-key-file DATA/upstream.key, or node.upstream.key")}
+			}
+			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "admin-listen": cfg.Node.Admin.Listen}); err != nil {
+				return err
 			}
 			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: newRegistry()})
 			if err != nil {

@@ -28,7 +28,7 @@ seed and number of users give the same bytes. Presets stand for workspaces whose
 ` + seed.PresetNames() + ` users.`,
 		Example: `  flannel generate --data ./data --preset 530
   flannel generate --data ./data --users 2500 --seed 7`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" {
 				return &usageError{fmt.Errorf("say where with --data DIR")}

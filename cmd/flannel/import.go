@@ -23,7 +23,7 @@ files with threads, edits, reactions, files and bots. Unknown message subtypes a
 skipped, the rest is imported. Importing again changes nothing.`,
 		Example: `  flannel import export.zip --data ./data
   flannel import ./export-folder --data ./data --json`,
-		Args: cobra.ExactArgs(1),
+		Args: exactlyOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if data == "" {
 				return &usageError{errors.New("say where with --data DIR")}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"flannel/backend"
 )
 
 // Exit codes.
@@ -31,17 +33,29 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
+	ran, err := cmd.ExecuteContextC(ctx)
 	var usage *usageError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "flannel: %v\n", err)
+		fmt.Fprintf(stderr, "flannel: %v\nFor help: %s --help\n", err, ran.CommandPath())
 		return exitUsage
 	default:
-		fmt.Fprintf(stderr, "flannel: %v\n", err)
+		fmt.Fprintf(stderr, "flannel: %v%s\n", err, advice(err))
 		return exitFailed
+	}
+}
+
+// advice says what to do about errors that the parts below know only the technical side of.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, backend.ErrInUse):
+		return "; stop flannel dev or flannel backend on it, or choose another folder with --data (flannel token works beside them)"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return " (another program listens there)"
+	default:
+		return ""
 	}
 }
 

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -29,6 +32,8 @@ loads, whatever the number of clients. A reference chat backend is bundled.`,
   flannel dev --preset 148170          the same with 148,170 people
   flannel edge --config flannel.yaml   a node in front of your backend
   flannel check upstream http://127.0.0.1:9090 --key KEY   does my backend fulfil the contract?`,
+		Args:          cobra.ArbitraryArgs,
+		RunE:          subcommand,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -39,6 +44,44 @@ loads, whatever the number of clients. A reference chat backend is bundled.`,
 	root.AddCommand(newDev(a), newEdge(a), newBackend(a), newGenerate(a), newImport(a), newToken(a), newCheck(a), newBench(a), newVersion(a))
 	return root
 }
+
+// subcommand is what a command does that only has others below it: say which there are.
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+	}
+	return &usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)}
+}
+
+// asUsage makes what a check of positional arguments finds a usage error.
+func asUsage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &usageError{fmt.Errorf("%s: %w", cmd.UseLine(), err)}
+		}
+		return nil
+	}
+}
+
+// noArgs and exactlyOne are cobra's, as usage errors and in our words.
+var (
+	noArgs = asUsage(func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%q is one word too many; everything is said with flags", args[0])
+		}
+		return nil
+	})
+	exactlyOne = asUsage(func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("exactly one argument is needed, not %d", len(args))
+		}
+		return nil
+	})
+)
 
 // config loads the configuration with the flags given in overrides (key of the configuration to value).
 func (a *app) config(overrides map[string]any) (Config, *slog.Logger, error) {
@@ -71,4 +114,20 @@ func flagKeys(cmd *cobra.Command, keys map[string]string) map[string]any {
 		}
 	}
 	return set
+}
+
+// checkFree says which flag to change if an address is taken, before anything long begins. Flag to address; an address
+// that is empty is not listened on.
+func checkFree(addresses map[string]string) error {
+	for flag, address := range addresses {
+		if address == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("cannot listen on %s: %w; choose another address with --%s", address, err, flag)
+		}
+		ln.Close() //nolint:errcheck // Nobody has connected.
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,12 +31,18 @@ running server too. Deactivated users get none.`,
 		Example: `  flannel token --data ./data --user U0123456789
   flannel token --data ./data --user maria.lopez --life 24h
   flannel token --data ./data --all > tokens.txt      lines "user token"`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" || (user == "") == !all {
 				return &usageError{errors.New("say --data DIR and either --user U… or --all")}
 			}
+			if life < 0 {
+				return &usageError{fmt.Errorf("--life is %s; say how long tokens live, like 24h", life)}
+			}
 			st, signer, err := backend.OpenBeside(cmd.Context(), data)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("there is no workspace in %q (%w); make one with flannel generate or flannel import, or name another folder with --data", data, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -75,6 +82,9 @@ func printTokens(ctx context.Context, st store.Store, signer *token.Signer, user
 		}
 		return err
 	})
+	if err == nil && !found && user == "" {
+		return errors.New("nobody is in this data folder; flannel generate or flannel import puts a workspace there")
+	}
 	if err == nil && !found {
 		return fmt.Errorf("there is no user %q; flannel token --all lists them", user)
 	}

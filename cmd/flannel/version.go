@@ -19,7 +19,7 @@ func newVersion(a *app) *cobra.Command {
 		Short: "Say which flannel this is",
 		Example: `  flannel version
   flannel version --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := buildVersion()
 			if asJSON {
