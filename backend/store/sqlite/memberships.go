@@ -1,25 +1,102 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
-	"time"
+	"strings"
 
 	"flannel/backend/store"
 	"flannel/protocol"
 )
 
+const membershipQuery = "SELECT m.channel, c.workspace, c.type, m.peer, c.updated, c.archived, m.open, m.last_read, c.latest, m.mentions FROM memberships m JOIN channels c ON c.id = m.channel WHERE "
+
+func scanMembership(scan func(...any) error) (m protocol.Membership, err error) {
+	err = scan(&m.Channel, &m.Owner, &m.Type, &m.Peer, &m.Updated, &m.Archived, &m.Open, &m.LastRead, &m.Latest, &m.MentionCount)
+	return m, err
+}
+
+// Memberships implements store.Reader.
+func (r *reader) Memberships(user protocol.UserID) (all []protocol.Membership, err error) {
+	err = r.each(func(scan func(...any) error) error {
+		m, err := scanMembership(scan)
+		all = append(all, m)
+		return err
+	}, membershipQuery+"m.user = ? ORDER BY m.channel", user)
+	return all, err
+}
+
+// Membership implements store.Reader.
+func (r *reader) Membership(channel protocol.ChannelID, user protocol.UserID) (protocol.Membership, error) {
+	row := r.row(membershipQuery+"m.channel = ? AND m.user = ?", channel, user)
+	return scanMembership(row.Scan)
+}
+
+// Members implements store.Reader.
+func (r *reader) Members(channel protocol.ChannelID, after protocol.UserID, limit int) (users []protocol.UserID, next protocol.UserID, total int, err error) {
+	if limit <= 0 {
+		limit = protocol.MaxMembersLimit
+	}
+	if err := r.row("SELECT members FROM channels WHERE id = ?", channel).Scan(&total); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, "", 0, err
+	}
+	users, err = list[protocol.UserID](r, "SELECT user FROM memberships WHERE channel = ? AND user > ? ORDER BY user LIMIT ?", channel, after, limit+1)
+	if len(users) > limit {
+		users = users[:limit]
+		next = users[limit-1]
+	}
+	return users, next, total, err
+}
+
+// EachMembership implements store.Reader. Members are gathered per channel in the database, which makes one row of a
+// channel instead of one of each member; the largest row is a channel of everybody, about 12 bytes a user.
+func (r *reader) EachMembership(workspace protocol.WorkspaceID, fn func(protocol.ChannelID, protocol.UserID) error) error {
+	return r.each(func(scan func(...any) error) error {
+		var channel protocol.ChannelID
+		var users string
+		if err := scan(&channel, &users); err != nil {
+			return err
+		}
+		for user := range strings.SplitSeq(users, ",") {
+			if err := fn(channel, protocol.UserID(user)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, "SELECT c.id, (SELECT group_concat(user) FROM (SELECT user FROM memberships WHERE channel = c.id ORDER BY user)) FROM channels c WHERE c.workspace = ? AND c.members > 0 ORDER BY c.id", workspace)
+}
+
+// NumMembers implements store.Reader.
+func (r *reader) NumMembers(channels []protocol.ChannelID) (map[protocol.ChannelID]int, error) {
+	out := make(map[protocol.ChannelID]int, len(channels))
+	for _, c := range channels {
+		var n int
+		switch err := r.row("SELECT members FROM channels WHERE id = ?", c).Scan(&n); {
+		case err == nil:
+			out[c] = n
+		case !errors.Is(err, store.ErrNotFound):
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// ShareChannel implements store.Reader.
+func (r *reader) ShareChannel(a, b protocol.UserID) (yes bool, err error) {
+	err = r.row("SELECT EXISTS (SELECT 1 FROM memberships x CROSS JOIN memberships y ON y.channel = x.channel AND y.user = ? WHERE x.user = ?)", b, a).Scan(&yes)
+	return yes, err
+}
+
+const insertMember = "INSERT INTO memberships (channel, user, peer, open, last_read, mentions) "
+
 // AddMember implements store.Tx.
 func (t *writeTx) AddMember(user protocol.UserID, m protocol.Membership) error {
 	if t.load && m.Channel == t.members.fresh {
-		if t.members.add(user, m) {
-			return store.ErrExists
-		}
-		if t.members.count >= maxBuffered {
-			return t.flush()
-		}
-		return nil
+		return t.buffer(user, &m)
 	}
-	if err := t.exec("INSERT INTO memberships (channel, user, peer, open) VALUES (?, ?, ?, ?)", m.Channel, user, m.Peer, m.Open); err != nil {
+	err := t.must(insertMember+"SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM objects WHERE id = ?2 AND kind = 'user' AND buried = 0)",
+		m.Channel, user, m.Peer, m.Open, m.LastRead, m.MentionCount)
+	if err != nil {
 		return fmt.Errorf("add member: %w", err)
 	}
 	return t.exec("UPDATE channels SET members = members + 1 WHERE id = ?", m.Channel)
@@ -30,6 +107,7 @@ func (t *writeTx) RemoveMember(channel protocol.ChannelID, user protocol.UserID)
 	if err := t.must("DELETE FROM memberships WHERE channel = ? AND user = ?", channel, user); err != nil {
 		return err
 	}
+	t.members.fresh = "" // What the buffer knows of the channel does not hold any more.
 	return t.exec("UPDATE channels SET members = members - 1 WHERE id = ?", channel)
 }
 
@@ -41,155 +119,4 @@ func (t *writeTx) SetRead(channel protocol.ChannelID, user protocol.UserID, ts p
 // SetOpen implements store.Tx.
 func (t *writeTx) SetOpen(channel protocol.ChannelID, user protocol.UserID, open bool) error {
 	return t.must("UPDATE memberships SET open = ? WHERE channel = ? AND user = ?", open, channel, user)
-}
-
-// NextTS implements store.Tx.
-func (t *writeTx) NextTS(channel protocol.ChannelID, now time.Time) (protocol.TS, error) {
-	var last string
-	if err := t.row("SELECT last_ts FROM channels WHERE id = ?", channel).Scan(&last); err != nil {
-		return "", err
-	}
-	ts := fmt.Sprintf("%010d.%06d", now.Unix(), now.Nanosecond()/1000)
-	if ts <= last {
-		var sec, micro int64
-		if _, err := fmt.Sscanf(last, "%d.%d", &sec, &micro); err != nil {
-			return "", fmt.Errorf("timestamp %q: %w", last, err)
-		}
-		if micro++; micro == 1_000_000 {
-			sec, micro = sec+1, 0
-		}
-		ts = fmt.Sprintf("%010d.%06d", sec, micro)
-	}
-	return protocol.TS(ts), t.exec("UPDATE channels SET last_ts = ? WHERE id = ?", ts, channel)
-}
-
-// shown reports whether the history shows a message: replies are in it only if they were broadcast.
-func shown(m *protocol.Message) bool {
-	return m.ThreadTS == "" || m.ThreadTS == m.TS || m.Subtype == "thread_broadcast"
-}
-
-// InsertMessage implements store.Tx.
-func (t *writeTx) InsertMessage(m *protocol.Message, key string, mentions store.Mentions) error {
-	body, err := messageBody(m)
-	if err != nil {
-		return err
-	}
-	var thread, keyValue any
-	if m.ThreadTS != "" && m.ThreadTS != m.TS {
-		thread = m.ThreadTS
-	}
-	if key != "" {
-		keyValue = key
-	}
-	show := shown(m)
-	if err := t.exec("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", m.Channel, m.TS, m.User, thread, show, mentions.Everyone, keyValue, body); err != nil {
-		return fmt.Errorf("insert message: %w", err)
-	}
-	for _, user := range mentions.Users {
-		if err := t.exec("INSERT OR IGNORE INTO mentions VALUES (?, ?, ?)", m.Channel, user, m.TS); err != nil {
-			return err
-		}
-	}
-	if err := t.exec("UPDATE channels SET last_ts = max(last_ts, ?1), latest = CASE WHEN ?2 THEN max(latest, ?1) ELSE latest END WHERE id = ?3", m.TS, show, m.Channel); err != nil {
-		return err
-	}
-	if !show {
-		return nil
-	}
-	if err := t.count(m.Channel, m.User, m.TS, mentions, +1); err != nil {
-		return err
-	}
-	return t.exec("UPDATE memberships SET last_read = max(last_read, ?1), mentions = CASE WHEN last_read <= ?1 THEN 0 ELSE mentions END WHERE channel = ?2 AND user = ?3", m.TS, m.Channel, m.User)
-}
-
-// count adds step to the mention counts of those whom a message mentions and who have not read it.
-func (t *writeTx) count(channel protocol.ChannelID, author protocol.UserID, ts protocol.TS, mentions store.Mentions, step int) error {
-	if mentions.Everyone {
-		return t.exec("UPDATE memberships SET mentions = max(0, mentions + ?) WHERE channel = ? AND user <> ? AND last_read < ?", step, channel, author, ts)
-	}
-	done := make(map[protocol.UserID]bool, len(mentions.Users))
-	for _, user := range mentions.Users {
-		if user == author || done[user] {
-			continue
-		}
-		done[user] = true
-		if err := t.exec("UPDATE memberships SET mentions = max(0, mentions + ?) WHERE channel = ? AND user = ? AND last_read < ?", step, channel, user, ts); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// messageBody encodes a message without what has tables of its own.
-func messageBody(m *protocol.Message) (string, error) {
-	plain := *m
-	plain.Reactions, plain.PinnedTo = nil, nil
-	body, err := protocol.Marshal(plain)
-	if err != nil {
-		return "", fmt.Errorf("encode message: %w", err)
-	}
-	return string(body), nil
-}
-
-// UpdateMessage implements store.Tx.
-func (t *writeTx) UpdateMessage(m *protocol.Message) error {
-	body, err := messageBody(m)
-	if err != nil {
-		return err
-	}
-	return t.must("UPDATE messages SET body = ? WHERE channel = ? AND ts = ?", body, m.Channel, m.TS)
-}
-
-// DeleteMessage implements store.Tx. Mentions, reactions and pins go with it.
-func (t *writeTx) DeleteMessage(channel protocol.ChannelID, ts protocol.TS) error {
-	mentions, err := t.MentionsOf(channel, ts)
-	if err != nil {
-		return err
-	}
-	var author protocol.UserID
-	var show bool
-	if err := t.row("SELECT user, shown FROM messages WHERE channel = ? AND ts = ?", channel, ts).Scan(&author, &show); err != nil {
-		return err
-	}
-	if err := t.must("DELETE FROM messages WHERE channel = ? AND ts = ?", channel, ts); err != nil {
-		return err
-	}
-	if !show {
-		return nil
-	}
-	if err := t.count(channel, author, ts, mentions, -1); err != nil {
-		return err
-	}
-	latest, err := t.Latest(channel)
-	if err != nil {
-		return err
-	}
-	return t.exec("UPDATE channels SET latest = ? WHERE id = ?", latest, channel)
-}
-
-// AddReaction implements store.Tx.
-func (t *writeTx) AddReaction(channel protocol.ChannelID, ts protocol.TS, user protocol.UserID, name string) error {
-	return t.exec("INSERT INTO reactions (channel, ts, name, user) VALUES (?, ?, ?, ?)", channel, ts, name, user)
-}
-
-// RemoveReaction implements store.Tx.
-func (t *writeTx) RemoveReaction(channel protocol.ChannelID, ts protocol.TS, user protocol.UserID, name string) error {
-	return t.must("DELETE FROM reactions WHERE channel = ? AND ts = ? AND name = ? AND user = ?", channel, ts, name, user)
-}
-
-// AddPin implements store.Tx.
-func (t *writeTx) AddPin(channel protocol.ChannelID, ts protocol.TS, user protocol.UserID, at time.Time) error {
-	var there bool
-	if err := t.row("SELECT EXISTS (SELECT 1 FROM messages WHERE channel = ? AND ts = ?)", channel, ts).Scan(&there); err != nil {
-		return err
-	}
-	if !there {
-		return store.ErrNotFound
-	}
-	return t.exec("INSERT INTO pins VALUES (?, ?, ?, ?)", channel, ts, user, at.Unix())
-}
-
-// RemovePin implements store.Tx.
-func (t *writeTx) RemovePin(channel protocol.ChannelID, ts protocol.TS) error {
-	return t.must("DELETE FROM pins WHERE channel = ? AND ts = ?", channel, ts)
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"flannel/backend/store"
 	"flannel/protocol"
@@ -54,13 +55,14 @@ func (r *reader) page(q store.HistoryQuery, query string, args ...any) (all []pr
 	if err != nil {
 		return nil, false, err
 	}
-	if len(all) > q.Limit {
-		all, more = all[:q.Limit], true
+	if limit := max(q.Limit, 0); len(all) > limit {
+		all, more = all[:limit], true
 	}
 	return all, more, r.dress(q.Channel, all)
 }
 
-// bounds returns the conditions of a query's bounds and their arguments.
+// bounds returns the conditions of a query's bounds and its arguments, the limit last: one row more than asked for tells
+// whether there are more.
 func bounds(q store.HistoryQuery, args ...any) (string, []any) {
 	var where string
 	op := ""
@@ -75,7 +77,7 @@ func bounds(q store.HistoryQuery, args ...any) (string, []any) {
 		args = append(args, q.Latest)
 		where += " AND ts <" + op + " ?"
 	}
-	return where, append(args, q.Limit+1)
+	return where, append(args, max(q.Limit, 0)+1)
 }
 
 // History implements store.Reader.
@@ -101,11 +103,12 @@ func (r *reader) dress(channel protocol.ChannelID, all []protocol.Message) error
 		return nil
 	}
 	at := make(map[protocol.TS]int, len(all))
-	first, last := all[0].TS, all[0].TS
+	stamps := make([]protocol.TS, len(all))
 	for i := range all {
+		stamps[i] = all[i].TS
 		at[all[i].TS] = i
-		first, last = min(first, all[i].TS), max(last, all[i].TS)
 	}
+	wanted := string(protocol.AppendStrings(nil, stamps))
 	err := r.each(func(scan func(...any) error) error {
 		var ts protocol.TS
 		var name string
@@ -113,28 +116,23 @@ func (r *reader) dress(channel protocol.ChannelID, all []protocol.Message) error
 		if err := scan(&ts, &name, &user); err != nil {
 			return err
 		}
-		i, ok := at[ts]
-		if !ok {
-			return nil
+		m := &all[at[ts]]
+		i := slices.IndexFunc(m.Reactions, func(rc protocol.Reaction) bool { return rc.Name == name })
+		if i < 0 {
+			i = len(m.Reactions)
+			m.Reactions = append(m.Reactions, protocol.Reaction{Name: name})
 		}
-		for k := range all[i].Reactions {
-			if rc := &all[i].Reactions[k]; rc.Name == name {
-				rc.Users = append(rc.Users, user)
-				rc.Count++
-				return nil
-			}
-		}
-		all[i].Reactions = append(all[i].Reactions, protocol.Reaction{Name: name, Users: []protocol.UserID{user}, Count: 1})
+		rc := &m.Reactions[i]
+		rc.Users = append(rc.Users, user)
+		rc.Count++
 		return nil
-	}, "SELECT ts, name, user FROM reactions WHERE channel = ? AND ts BETWEEN ? AND ? ORDER BY n", channel, first, last)
+	}, "SELECT r.ts, r.name, r.user FROM json_each(?) j CROSS JOIN reactions r WHERE r.channel = ? AND r.ts = j.value ORDER BY r.n", wanted, channel)
 	if err != nil {
 		return err
 	}
-	pinned, err := list[protocol.TS](r, "SELECT ts FROM pins WHERE channel = ? AND ts BETWEEN ? AND ?", channel, first, last)
+	pinned, err := list[protocol.TS](r, "SELECT p.ts FROM json_each(?) j CROSS JOIN pins p WHERE p.channel = ? AND p.ts = j.value", wanted, channel)
 	for _, ts := range pinned {
-		if i, ok := at[ts]; ok {
-			all[i].PinnedTo = []protocol.ChannelID{channel}
-		}
+		all[at[ts]].PinnedTo = []protocol.ChannelID{channel}
 	}
 	return err
 }
@@ -155,7 +153,8 @@ func (r *reader) UnreadMentions(channel protocol.ChannelID, user protocol.UserID
 	if err := r.row("SELECT count(*) FROM messages WHERE channel = ? AND ts > ? AND everyone = 1 AND shown = 1 AND user <> ?", channel, after, user).Scan(&everyone); err != nil {
 		return 0, err
 	}
-	err := r.row("SELECT count(*) FROM mentions n JOIN messages m ON m.channel = n.channel AND m.ts = n.ts WHERE n.channel = ? AND n.user = ? AND n.ts > ? AND m.everyone = 0 AND m.shown = 1 AND m.user <> n.user", channel, user, after).Scan(&named)
+	err := r.row("SELECT count(*) FROM mentions n CROSS JOIN messages m ON m.channel = n.channel AND m.ts = n.ts WHERE n.channel = ? AND n.user = ? AND n.ts > ? AND m.everyone = 0 AND m.shown = 1 AND m.user <> n.user",
+		channel, user, after).Scan(&named)
 	return everyone + named, err
 }
 
@@ -166,21 +165,4 @@ func (r *reader) MentionsOf(channel protocol.ChannelID, ts protocol.TS) (m store
 	}
 	m.Users, err = list[protocol.UserID](r, "SELECT user FROM mentions WHERE channel = ? AND ts = ? ORDER BY user", channel, ts)
 	return m, err
-}
-
-// Pins implements store.Reader.
-func (r *reader) Pins(channel protocol.ChannelID) ([]protocol.Message, error) {
-	stamps, err := list[protocol.TS](r, "SELECT ts FROM pins WHERE channel = ? ORDER BY at DESC, ts DESC", channel)
-	if err != nil {
-		return nil, err
-	}
-	var all []protocol.Message
-	for _, ts := range stamps {
-		m, err := r.Message(channel, ts)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, m)
-	}
-	return all, nil
 }

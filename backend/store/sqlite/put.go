@@ -1,15 +1,23 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
+	"flannel/backend/store"
 	"flannel/protocol"
 )
 
 // Put implements store.Tx.
 func (t *writeTx) Put(s protocol.Shape) error {
 	o, e := s.Object(), s.Entry()
-	listed, handle := true, any(e.Name)
+	listed := true
+	var handle any // NULL: may repeat
+	if e.Name != "" {
+		handle = e.Name
+	}
 	switch v := s.(type) {
 	case *protocol.Channel:
 		listed = v.Type() == protocol.TypePublic
@@ -30,6 +38,10 @@ func (t *writeTx) Put(s protocol.Shape) error {
 		return fmt.Errorf("put %s: %w", o.ID, err)
 	}
 	switch v := s.(type) {
+	case *protocol.User:
+		if t.load {
+			t.members.know(v.ID)
+		}
 	case *protocol.Channel:
 		return t.putChannel(v)
 	case *protocol.Usergroup:
@@ -47,14 +59,16 @@ func (t *writeTx) putChannel(c *protocol.Channel) error {
 		if err := t.exec("INSERT INTO channels (id, workspace, type, archived, updated) VALUES (?, ?, ?, ?, ?)", c.ID, c.ContextTeamID, c.Type(), c.IsArchived, c.Updated); err != nil {
 			return err
 		}
-		t.members.fresh = c.ID
-		if c.IsIM || c.IsMPIM {
-			if err := t.exec("INSERT OR IGNORE INTO conversations VALUES (?, ?)", conversationKey(c.Members), c.ID); err != nil {
-				return err
-			}
+		if t.load {
+			t.members.begin(c.ID)
 		}
 	}
-	if n > 0 || len(c.SharedTeamIDs) > 0 {
+	if (c.IsIM || c.IsMPIM) && len(c.Members) > 0 { // The first conversation of these users stays the one that is found.
+		if err := t.exec("INSERT OR IGNORE INTO conversations VALUES (?, ?)", conversationKey(c.Members), c.ID); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
 		if err := t.exec("DELETE FROM shared_channels WHERE channel = ?", c.ID); err != nil {
 			return err
 		}
@@ -70,6 +84,16 @@ func (t *writeTx) putChannel(c *protocol.Channel) error {
 	return nil
 }
 
+// conversationKey names a set of users.
+func conversationKey(users []protocol.UserID) string {
+	sorted := slices.Compact(slices.Sorted(slices.Values(users)))
+	parts := make([]string, len(sorted))
+	for i, u := range sorted {
+		parts[i] = string(u)
+	}
+	return strings.Join(parts, " ")
+}
+
 func (t *writeTx) putUsergroup(g *protocol.Usergroup) error {
 	if err := t.exec("DELETE FROM usergroup_members WHERE usergroup = ?", g.ID); err != nil {
 		return err
@@ -82,47 +106,36 @@ func (t *writeTx) putUsergroup(g *protocol.Usergroup) error {
 	return nil
 }
 
-// memberBuffer gathers the members of a channel that a Load has just made, so that they go in by hundreds: a workspace
-// of 148,170 users has millions of memberships.
-type memberBuffer struct {
-	fresh protocol.ChannelID       // made in this transaction: nobody can be in it but who is buffered or was just written
-	seen  map[protocol.UserID]bool // of fresh
-	of    protocol.ChannelID       // whose members seen holds
-	rows  []any                    // memberColumns values a member
-	count int
-}
-
-const (
-	memberColumns = 4
-	maxBuffered   = 200 // members a statement: 800 variables, far below SQLite's limit
-)
-
-// add buffers a member, or reports that they are there already.
-func (b *memberBuffer) add(user protocol.UserID, m protocol.Membership) (exists bool) {
-	if b.of != m.Channel {
-		b.of, b.seen = m.Channel, make(map[protocol.UserID]bool)
+// Bury implements store.Tx. What was in the object goes with it: members of channels and of usergroups. Its name is
+// free again. An object that never was cannot be buried.
+func (t *writeTx) Bury(id protocol.ObjectID, version protocol.Version) error {
+	if err := t.must("UPDATE objects SET buried = 1, version = ?, body = '', handle = NULL, listed = 0 WHERE id = ?", version, id); err != nil {
+		return fmt.Errorf("bury %s: %w", id, err)
 	}
-	if b.seen[user] {
-		return true
+	var queries []string
+	switch protocol.KindOf(id) {
+	case protocol.KindChannel:
+		t.members.fresh = ""
+		queries = []string{
+			"DELETE FROM memberships WHERE channel = ?", "DELETE FROM conversations WHERE channel = ?", "DELETE FROM shared_channels WHERE channel = ?",
+			"UPDATE channels SET members = 0 WHERE id = ?",
+		}
+	case protocol.KindUsergroup:
+		queries = []string{"DELETE FROM usergroup_members WHERE usergroup = ?"}
 	}
-	b.seen[user] = true
-	b.rows = append(b.rows, string(m.Channel), string(user), string(m.Peer), m.Open)
-	b.count++
-	return false
-}
-
-// flush writes the buffered members.
-func (t *writeTx) flush() error {
-	b := &t.members
-	if b.count == 0 {
-		return nil
-	}
-	rows, n := b.rows, b.count
-	b.rows, b.count = nil, 0 // before the statement, which comes back here
-	err := t.exec("INSERT INTO memberships (channel, user, peer, open) VALUES "+placeholders("(?,?,?,?)", n), rows...)
-	b.rows = rows[:0]
-	if err != nil {
-		return fmt.Errorf("add %d members: %w", n, err)
+	for _, query := range queries {
+		if err := t.exec(query, id); err != nil {
+			return fmt.Errorf("bury %s: %w", id, err)
+		}
 	}
 	return nil
+}
+
+// LastVersion implements store.Tx.
+func (t *writeTx) LastVersion(id protocol.ObjectID) (v protocol.Version, err error) {
+	err = t.row("SELECT version FROM objects WHERE id = ?", id).Scan(&v)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	return v, err
 }
