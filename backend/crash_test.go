@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -71,8 +72,8 @@ func spawn(t *testing.T, data string) (kill func(), web, upstream, key string) {
 		t.Fatal(err)
 	}
 	kill = sync.OnceFunc(func() {
-		cmd.Process.Kill() //nolint:errcheck // SIGKILL; it may be dead.
-		cmd.Wait()         //nolint:errcheck // It was killed.
+		cmd.Process.Kill() // SIGKILL; it may be dead.
+		cmd.Wait()
 	})
 	t.Cleanup(kill)
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -206,9 +207,7 @@ func TestCrash_AcknowledgedIsDurableOnceAndInOrder(t *testing.T) {
 	}
 	present = history(t, web, tokens[ann])
 	check(present, "after sending again")
-	for id, ts := range again {
-		st.acked[id] = ts
-	}
+	maps.Copy(st.acked, again)
 	check(present, "with what was sent again")
 	if len(present) != len(st.acked) {
 		t.Errorf("%d messages are there, %d were acknowledged", len(present), len(st.acked))
@@ -305,7 +304,7 @@ func listen(upstream, key string, heard *deliveries, total int) {
 		return
 	}
 	for total == 0 || len(heard.ids) < total {
-		_ = conn.SetReadDeadline(time.Now().Add(4 * patience))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		_, raw, err := conn.ReadMessage()
 		if err != nil {
 			if total > 0 {

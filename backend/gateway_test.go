@@ -33,6 +33,9 @@ func (c *socket) frame() protocol.StreamFrame {
 	if err := json.Unmarshal([]byte(c.next()), &f); err != nil {
 		c.t.Fatal(err)
 	}
+	if f.Type == protocol.StreamPing {
+		c.tell(protocol.StreamFrame{Type: protocol.StreamPong, ID: f.ID})
+	}
 	return f
 }
 
@@ -317,7 +320,7 @@ func TestGateway_StopEndsStreams(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		s.Stop(ctx) //nolint:errcheck // The cleanup looks.
+		s.Stop(ctx) // The cleanup looks at the error.
 	}()
 	if code, _ := c.closed(); code != int(protocol.CloseGoingAway) {
 		t.Errorf("closed with %d", code)

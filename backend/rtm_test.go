@@ -351,7 +351,7 @@ func TestRTM_GoodbyeAtStop(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		s.Stop(ctx) //nolint:errcheck // The cleanup looks.
+		s.Stop(ctx) // The cleanup looks at the error.
 	}()
 	code, frames := c.closed()
 	if code != int(protocol.CloseDraining) || len(frames) != 1 || frames[0] != `{"type":"goodbye"}` {

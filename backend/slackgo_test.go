@@ -11,16 +11,16 @@ import (
 func TestRTM_SlackGo(t *testing.T) {
 	s := start(t, nil)
 	api := slack.New(s.token(ann), slack.OptionAPIURL("http://"+s.Addr()+"/api/"))
-	client := api.NewRTM(slack.RTMOptionPingInterval(50 * time.Millisecond))
+	client := api.NewRTM(slack.RTMOptionPingInterval(time.Second))
 	managed := make(chan struct{})
 	go func() { defer close(managed); client.ManageConnection() }()
 	defer func() {
-		client.Disconnect() //nolint:errcheck // It may be disconnected.
+		client.Disconnect() // It may be disconnected.
 		<-managed
 	}()
 	other := s.rtm(bob)
 
-	deadline := time.After(4 * patience)
+	deadline := time.After(patience)
 	next := func(what string, is func(data any) bool) {
 		t.Helper()
 		for {

@@ -3,6 +3,7 @@ package channels
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -70,10 +71,7 @@ func (f *fakeStore) prune(p protocol.Position) {
 func (f *fakeStore) View(_ context.Context, fn func(store.Reader) error) error {
 	f.mu.Lock()
 	f.views++
-	s := &fakeSnapshot{events: f.events[:len(f.events):len(f.events)], position: f.position, replayFrom: f.replayFrom, heads: make(map[protocol.Topic]head)}
-	for t, h := range f.heads {
-		s.heads[t] = h
-	}
+	s := &fakeSnapshot{events: slices.Clip(f.events), position: f.position, replayFrom: f.replayFrom, heads: maps.Clone(f.heads)}
 	f.mu.Unlock()
 	runtime.Gosched()
 	return fn(s)

@@ -96,9 +96,10 @@ func (s *Subscriber) begin(topics []protocol.TopicState, p *plan) (int, error) {
 		replay             []Item
 	)
 	for i, want := range topics {
-		st, ok := start{position: h.position}, true
-		presence := false
-		if _, presence = protocol.PresenceOf(want.Topic); !presence {
+		st := start{position: h.position}
+		_, presence := protocol.PresenceOf(want.Topic)
+		if !presence {
+			var ok bool
 			if p != nil {
 				st = h.fromPlanLocked(want.Topic, p, i)
 			} else if st, ok = h.fromMemoryLocked(want, s.quiet); !ok {
@@ -225,7 +226,7 @@ func (h *Hub) fromPlanLocked(id protocol.Topic, p *plan, i int) start {
 	st := p.starts[i]
 	t := h.topicLocked(id)
 	if newer := t.above(p.at); len(newer) > 0 {
-		st.events = append(st.events[:len(st.events):len(st.events)], newer...)
+		st.events = append(slices.Clip(st.events), newer...)
 	} else if !t.known && p.at <= h.position {
 		t.known, t.seq, t.at = true, p.heads[i].seq, p.heads[i].at
 	}

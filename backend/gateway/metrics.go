@@ -17,7 +17,7 @@ var frameTypes = []string{
 
 // closeCodes are the codes that this side closes a stream with.
 var closeCodes = []protocol.CloseCode{
-	protocol.CloseNormal, protocol.CloseGoingAway, protocol.CloseProtocol, protocol.CloseUnsupported, protocol.CloseSlow,
+	protocol.CloseNormal, protocol.CloseGoingAway, protocol.CloseProtocol, protocol.CloseUnsupported, protocol.CloseTooBig, protocol.CloseSlow,
 	protocol.CloseOverloaded, protocol.ClosePingTimeout, protocol.CloseReconnect,
 }
 

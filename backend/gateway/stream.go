@@ -139,8 +139,7 @@ func (s *stream) run() {
 	writing.Wait()
 	<-interrupted
 	cause := context.Cause(s.life)
-	var told *ending
-	if errors.As(cause, &told) {
+	if told, ok := errors.AsType[*ending](cause); ok {
 		s.close(told)
 		g.metrics.closed(told.code)
 	} else {
@@ -166,7 +165,7 @@ func (s *stream) close(e *ending) {
 	reason := protocol.MustMarshal(protocol.CloseReason{Reason: e.reason})
 	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(int(e.code), string(reason)), time.Now().Add(time.Second))
 	_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
-	_, _ = io.CopyN(io.Discard, s.conn.NetConn(), maxStreamFrame)
+	_, _ = io.CopyN(io.Discard, s.conn.NetConn(), 4*maxStreamFrame)
 }
 
 // read handles what the edge says until the stream is over, and returns why.
@@ -193,6 +192,9 @@ func (s *stream) read() error {
 		kind, raw, err := s.conn.ReadMessage()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return &ending{protocol.ClosePingTimeout, "silent for three heartbeats"}
+		}
+		if errors.Is(err, websocket.ErrReadLimit) {
+			return &ending{protocol.CloseTooBig, "a frame is over the limit"} // The library has sent the close frame.
 		}
 		if err != nil {
 			return err

@@ -120,8 +120,7 @@ func (x *session) run() {
 	<-interrupted
 
 	code := protocol.CloseNormal
-	var told *ending
-	if errors.As(context.Cause(x.life), &told) {
+	if told, ok := errors.AsType[*ending](context.Cause(x.life)); ok {
 		code = told.code
 		if told.goodbye {
 			_ = x.send([]byte(`{"type":"goodbye"}`))

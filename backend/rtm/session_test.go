@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -104,7 +103,8 @@ func connect(t *testing.T, s *Server, tk ticket) (client *websocket.Conn, done c
 		}
 		newSession(s, broken{}, conn, tk, "pipe").run()
 	}()
-	client, _, err := websocket.NewClient(near, &url.URL{Scheme: "ws", Host: "test", Path: "/websocket/x"}, nil, 0, 0)
+	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil }}
+	client, _, err := dialer.DialContext(t.Context(), "ws://test/websocket/x", nil) //nolint:bodyclose // A handshake has none.
 	if err != nil {
 		t.Fatal(err)
 	}

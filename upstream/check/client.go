@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,9 +31,7 @@ func (s *suite) request(ctx context.Context, method, path, key string, body []by
 	if err != nil {
 		return nil, nil, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
@@ -40,7 +39,7 @@ func (s *suite) request(ctx context.Context, method, path, key string, body []by
 	if err != nil {
 		return nil, nil, err
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // It was only read.
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	return resp, answer, err
 }

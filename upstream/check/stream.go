@@ -46,7 +46,7 @@ var streamClauses = []clause{
 			conn.Close() //nolint:errcheck // It should not be there.
 		}
 		if err == nil || resp == nil || resp.StatusCode != http.StatusUnauthorized {
-			return fmt.Errorf("a wrong key got %v, %v", resp, err)
+			return errors.New("a wrong key was not answered with 401")
 		}
 		return nil
 	}},
@@ -283,8 +283,7 @@ var streamClauses = []clause{
 		for range 8 {
 			other, err := s.open(ctx)
 			if err != nil {
-				<-done
-				return err
+				return errors.Join(err, <-done)
 			}
 			_, _, err = other.subscribe(fromSeq(topic, base))
 			if err == nil {
@@ -292,8 +291,7 @@ var streamClauses = []clause{
 			}
 			other.close()
 			if err != nil {
-				<-done
-				return err
+				return errors.Join(err, <-done)
 			}
 		}
 		if err := <-done; err != nil {
@@ -425,40 +423,41 @@ var streamClauses = []clause{
 			return f.Type == protocol.StreamWatermark && f.Position >= a.position, nil
 		})
 	})},
-	{"stream: a presence topic answers with the present state, and reports change it", "an event on presence:U with {\"type\":\"presence_change\",\"presence\":…,\"user\":…}", onStream(func(_ context.Context, s *suite, st *stream, _ protocol.Topic) error {
-		user := s.identity.User
-		if _, reset, err := st.subscribe(protocol.TopicState{Topic: protocol.PresenceTopic(user)}); err != nil || reset {
-			return errors.Join(err, unless(!reset, "presence topics have no log that could be reset"))
-		}
-		said := func(want ...protocol.Presence) error {
-			return st.until("presence "+fmt.Sprint(want), func(f *protocol.StreamFrame) (bool, error) {
-				for _, ev := range f.Events {
-					var c protocol.PresenceChange
-					if ev.Topic != protocol.PresenceTopic(user) {
-						continue
-					}
-					if err := json.Unmarshal(ev.Payload, &c); err != nil || c.User != user || ev.Class != protocol.ClassEphemeral || ev.Seq != 0 {
-						return false, fmt.Errorf("the event is class %q, seq %d, payload %s", ev.Class, ev.Seq, ev.Payload)
-					}
-					return slices.Contains(want, c.Presence), nil
-				}
-				return false, nil
-			})
-		}
-		if err := said(protocol.Active, protocol.Away); err != nil {
+	{"stream: a presence topic answers with the present state, and reports change it", "an event on presence:U with {\"type\":\"presence_change\",\"presence\":…,\"user\":…}", onStream(func(ctx context.Context, s *suite, st *stream, _ protocol.Topic) error {
+		// Whoever comes to the topic is told what holds now: before a report, and after it.
+		if _, err := st.presence(s.identity.User); err != nil {
 			return err
 		}
-		if err := st.say(protocol.StreamFrame{Type: protocol.StreamReport, Present: []protocol.UserID{user}}); err != nil {
+		if err := st.say(protocol.StreamFrame{Type: protocol.StreamReport, Present: []protocol.UserID{s.identity.User}}); err != nil {
 			return err
 		}
-		// Somebody new to the topic is told what holds now: active, unless the user set themself away.
 		if err := st.ping(5); err != nil {
 			return err
 		}
-		if _, _, err := st.subscribe(protocol.TopicState{Topic: protocol.PresenceTopic(user)}); err != nil {
+		other, err := s.open(ctx)
+		if err != nil {
 			return err
 		}
-		return said(protocol.Active, protocol.Away)
+		defer other.close()
+		state, err := other.presence(s.identity.User)
+		if err != nil {
+			return err
+		}
+		a, err := s.forward(ctx, "users.getPresence", nil, nil)
+		if err != nil {
+			return err
+		}
+		var said struct {
+			Presence protocol.Presence `json:"presence"`
+			Manual   bool              `json:"manual_away"`
+		}
+		if err := json.Unmarshal(a.body, &said); err != nil {
+			return err
+		}
+		if said.Presence != state || state != protocol.Active && !said.Manual {
+			return fmt.Errorf("after the report the topic says %q, users.getPresence %q", state, said.Presence)
+		}
+		return nil
 	})},
 	{"stream: a frame that is not the contract's ends the stream", "close with 1002 for what is not JSON, 1003 for binary frames", onStream(func(_ context.Context, s *suite, st *stream, _ protocol.Topic) error {
 		if err := st.conn.WriteMessage(websocket.TextMessage, []byte("nonsense")); err != nil {
@@ -475,6 +474,29 @@ var streamClauses = []clause{
 		}
 		return errors.New("the stream goes on")
 	})},
+}
+
+// presence subscribes to a user's presence and returns the state that it answers with.
+func (st *stream) presence(user protocol.UserID) (state protocol.Presence, err error) {
+	topic := protocol.PresenceTopic(user)
+	if _, reset, err := st.subscribe(protocol.TopicState{Topic: topic}); err != nil || reset {
+		return "", errors.Join(err, unless(!reset, "presence topics have no log that could be reset"))
+	}
+	err = st.until("the present state", func(f *protocol.StreamFrame) (bool, error) {
+		for _, ev := range f.Events {
+			if ev.Topic != topic {
+				continue
+			}
+			var c protocol.PresenceChange
+			if err := json.Unmarshal(ev.Payload, &c); err != nil || c.User != user || ev.Class != protocol.ClassEphemeral || ev.Seq != 0 {
+				return false, fmt.Errorf("the event is class %q, seq %d, payload %s", ev.Class, ev.Seq, ev.Payload)
+			}
+			state = c.Presence
+			return true, nil
+		}
+		return false, nil
+	})
+	return state, err
 }
 
 // ping waits for the answer to a ping.
