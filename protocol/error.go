@@ -63,7 +63,7 @@ func (e *Error) Error() string {
 
 // Is makes errors.Is compare by code.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is is the one place that must look at the value itself.
+	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 

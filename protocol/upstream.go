@@ -8,7 +8,7 @@ import "encoding/json"
 // answers 503 with code CodeBehind. A load that fails answers with a status that is not 200 and an ErrorAnswer.
 const (
 	UpstreamVersion = 1
-	// UpstreamPath is the prefix of every upstream address: /upstream/v1/identify, …
+	// UpstreamPath is the prefix of every upstream address: /upstream/v1/identify, ….
 	UpstreamPath = "/upstream/v1/"
 
 	CallIdentify = "identify"

@@ -86,7 +86,7 @@ func (a *act) newChannelID(letter byte) (protocol.ChannelID, error) {
 	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	for {
 		id := make([]byte, 11)
-		rand.Read(id) //nolint:errcheck // crypto/rand never fails.
+		rand.Read(id)
 		for i := range id {
 			id[i] = alphabet[int(id[i])%len(alphabet)] // The slight bias does not matter: ids are not secrets.
 		}

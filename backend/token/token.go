@@ -85,7 +85,7 @@ func OpenKey(dir string) (*Signer, error) {
 // writers wins.
 func createKey(path string) error {
 	key := make([]byte, keySize)
-	rand.Read(key)                                            //nolint:errcheck // crypto/rand never fails.
+	rand.Read(key)
 	f, err := os.CreateTemp(filepath.Dir(path), KeyFile+".*") // CreateTemp makes it 0600.
 	if err != nil {
 		return fmt.Errorf("create token key: %w", err)
@@ -114,7 +114,7 @@ func New(key []byte, now func() time.Time) *Signer {
 func (s *Signer) Issue(c Claims) (string, error) {
 	if c.ID == "" {
 		id := make([]byte, 12) // 96 random bits do not collide
-		rand.Read(id)          //nolint:errcheck // crypto/rand never fails.
+		rand.Read(id)
 		c.ID = hex.EncodeToString(id)
 	}
 	if c.Issued == 0 {

@@ -96,7 +96,7 @@ func do(t *testing.T, client *http.Client, req *http.Request) (*http.Response, r
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // It was only read.
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

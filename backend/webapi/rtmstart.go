@@ -37,7 +37,7 @@ func rtmStart(q *request) (*protocol.Reply, error) {
 	// The stream outlives the call.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.ctx), startTimeout)
 	r, w := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) }) //nolint:errcheck // It returns none.
+	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
 	s := &startStream{PipeReader: r, cancel: cancel}
 	s.running.Go(func() {
 		defer stop()
@@ -51,7 +51,7 @@ func rtmStart(q *request) (*protocol.Reply, error) {
 		if err != nil && !errors.Is(err, io.ErrClosedPipe) && ctx.Err() == nil {
 			q.Log.Error("rtm.start broke off", "err", err)
 		}
-		w.CloseWithError(err) //nolint:errcheck // It returns none. A nil err is the end.
+		w.CloseWithError(err)
 	})
 	return &protocol.Reply{Status: 200, Stream: s}, nil
 }

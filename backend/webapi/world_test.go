@@ -99,7 +99,7 @@ var template = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // It is temporary anyway.
+	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "flannel.db")
 	st, err := sqlite.Open(context.Background(), sqlite.Options{Path: path})
 	if err != nil {

@@ -45,7 +45,7 @@ func connect(t *testing.T, base string, a account) *peer {
 		}
 	}()
 	t.Cleanup(func() {
-		p.rtm.Disconnect() //nolint:errcheck // It may have ended before.
+		p.rtm.Disconnect()
 		<-managed
 		close(stop)
 		<-listened

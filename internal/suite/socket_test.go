@@ -53,7 +53,7 @@ func (s *socket) send(frame any) {
 // next returns the next frame as it came.
 func (s *socket) next() []byte {
 	s.t.Helper()
-	s.conn.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // A read says it.
+	s.conn.SetReadDeadline(time.Now().Add(patience))
 	kind, body, err := s.conn.ReadMessage()
 	if err != nil {
 		s.t.Fatal(err)
@@ -88,7 +88,7 @@ func ofType(name string) func(map[string]any) bool {
 // closed reads until the socket is closed and returns the code.
 func (s *socket) closed() int {
 	s.t.Helper()
-	s.conn.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // A read says it.
+	s.conn.SetReadDeadline(time.Now().Add(patience))
 	for {
 		if _, _, err := s.conn.ReadMessage(); err != nil {
 			if ce, ok := err.(*websocket.CloseError); ok { //nolint:errorlint // ReadMessage returns it bare.

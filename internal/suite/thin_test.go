@@ -2,6 +2,7 @@ package suite_test
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"testing"
@@ -25,9 +26,7 @@ func thin(t *testing.T, w *world, a account, params url.Values) *socket {
 	q.Set("flannel", "3")
 	q.Set("lazy_channels", "1")
 	q.Set("batch_presence_aware", "1")
-	for k, v := range params {
-		q[k] = v
-	}
+	maps.Copy(q, params)
 	u.RawQuery = q.Encode()
 	return dial(t, u.String(), nil)
 }
