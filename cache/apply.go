@@ -84,7 +84,7 @@ func (c *Cache) applyEffect(t *topic, e *protocol.Effect, p protocol.Position, n
 			change.Left = append(change.Left, Move{User: u.id, Channel: e.Channel})
 		}
 	case protocol.OpRead, protocol.OpOpen, protocol.OpPref:
-		if u, ok := c.users.get(userOf(t, e)); ok && !c.applyPrivate(u, e, p, true) {
+		if u, ok := c.users.get(userOf(t, e)); ok && !c.applyPrivate(u, e, p) {
 			u.void.Store(true)
 		}
 	case protocol.OpMessageAdded, protocol.OpMessageRemoved:

@@ -9,7 +9,7 @@ import (
 // those that events outran and that have to be loaded again, as of Applied or later; those in neither do not exist.
 //
 // An object whose topic is not followed, or was followed or reset only after the answer's position, is served and not
-// kept. Fill does not change the answer, and keeps its bodies.
+// kept; so is one that is older than the watermark was then. Fill does not change the answer, and keeps its bodies.
 func (c *Cache) Fill(ans *protocol.ObjectsAnswer) (served []protocol.Object, again []protocol.ObjectID) {
 	now := c.now().UnixNano()
 	raise(&c.filled, ans.Position)
@@ -79,8 +79,7 @@ func (c *Cache) fillObject(o *protocol.Object, p protocol.Position, now int64) (
 	}
 	e := &entry{object: *o, asOf: p, at: now}
 	if t := c.topic(o.Topic); t != nil {
-		var from protocol.Position
-		if e.link, from = t.tie(); p < from {
+		if e.link, _ = t.tie(); uint64(p) < t.trust.Load() {
 			e.link = link{}
 		}
 	}
@@ -131,7 +130,7 @@ func (c *Cache) fillMissing(id protocol.ObjectID, p protocol.Position, now int64
 func (c *Cache) negativeFrom(id protocol.ObjectID) protocol.Position {
 	from := protocol.Position(c.workspacesFrom.Load())
 	if t := c.topic(protocol.Topic(id)); t != nil {
-		from = max(from, protocol.Position(t.from.Load()))
+		from = max(from, protocol.Position(t.trust.Load()))
 	}
 	return from
 }

@@ -87,6 +87,10 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 	}
 	c.replayUser(u, own, above)
 	if held {
+		// A removal stays known even if the channel's topic, which told of it, is not followed any more.
+		for ch, p := range old.left {
+			c.leave(u, ch, p)
+		}
 		old.void.Store(true)
 		for _, m := range old.members {
 			c.unchannel(m)
@@ -194,7 +198,7 @@ func (c *Cache) replayUser(u *User, own *topic, above []*topic) {
 					c.leave(u, e.Channel, r.position)
 				}
 			default:
-				c.applyPrivate(u, e, r.position, false)
+				c.applyPrivate(u, e, r.position)
 			}
 		}
 	}

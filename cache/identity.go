@@ -107,9 +107,8 @@ func (s *identities) add(key tokenKey, k *known, bound int) (evicted bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.m[key] == nil {
-		s.byUser[k.identity.User] = append(s.byUser[k.identity.User], key)
-	}
+	s.dropLocked(key) // Should a token change hands, the index must not name it twice.
+	s.byUser[k.identity.User] = append(s.byUser[k.identity.User], key)
 	s.m[key] = k
 	return evicted
 }

@@ -47,11 +47,12 @@ func TestFill_IsReadableAtOnce(t *testing.T) {
 
 func TestFill_ServesAndDoesNotKeep(t *testing.T) {
 	cases := map[string]func(f *fixture){
-		"topic not followed":             func(*fixture) {},
-		"topic followed from later":      func(f *fixture) { f.follow(11, ws) },
-		"topic reset meanwhile":          func(f *fixture) { f.follow(5, ws); f.Reset(ws, 12) },
-		"topic unfollowed":               func(f *fixture) { f.follow(5, ws); f.Unfollowed(ws) },
-		"topic followed again from then": func(f *fixture) { f.follow(5, ws); f.Unfollowed(ws); f.follow(11, ws) },
+		"topic not followed":                           func(*fixture) {},
+		"topic followed from later":                    func(f *fixture) { f.follow(11, ws) },
+		"topic reset meanwhile":                        func(f *fixture) { f.follow(5, ws); f.Reset(ws, 12) },
+		"topic unfollowed":                             func(f *fixture) { f.follow(5, ws); f.Unfollowed(ws) },
+		"below the watermark at which it was followed": func(f *fixture) { f.Watermark(11); f.follow(5, ws) },
+		"topic followed again from then":               func(f *fixture) { f.follow(5, ws); f.Unfollowed(ws); f.follow(11, ws) },
 	}
 	for name, given := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -224,6 +225,29 @@ func TestApply_CoverMovesToATopicThatIsNotFollowed(t *testing.T) {
 	f.want(t, "C1", 0, Missing, 0)
 }
 
+// A load that is served and not kept must not be followed by what was kept before it.
+func TestFill_ServedAndNotKeptVoidsWhatIsOlder(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, ws)
+	f.Fill(answer(10, object("C1", 7), object("C2", 7)))
+	shared := object("C1", 8)
+	shared.Topic = "C1"
+	if served, _ := f.Fill(answer(15, shared)); len(served) != 1 {
+		t.Fatalf("served %v", served)
+	}
+	f.want(t, "C1", 0, Missing, 0)
+	f.follow(16, "T2")
+	if served, again := f.Fill(missing(15, "C2")); len(served)+len(again) != 0 {
+		t.Fatalf("served %v, again %v", served, again)
+	}
+	f.want(t, "C2", 0, Missing, 0)
+	// The kept object is served where the load says that there is none, if it is as new.
+	f.Fill(answer(20, object("C3", 1)))
+	if served, _ := f.Fill(missing(19, "C3")); len(served) != 1 {
+		t.Errorf("served %v", served)
+	}
+}
+
 func TestApply_IgnoresDuplicatesAndStrangers(t *testing.T) {
 	f := newFixture(t)
 	f.Followed(ws, 5, 10)
@@ -310,7 +334,7 @@ func TestGet_Floor(t *testing.T) {
 	f.follow(11, "T2")
 	o := object("U3", 1)
 	o.Topic = "T2"
-	f.Fill(answer(12, o))
+	f.event("T2", 12, upsert(o))
 	f.want(t, "U3", 12, Fresh, 1)
 	f.want(t, "U3", 13, Missing, 0)
 	f.Watermark(15)
@@ -487,4 +511,84 @@ func TestPut_NewerIsNotLostInTheQueue(t *testing.T) {
 			t.Fatalf("U%d has version %d", i, o.Version)
 		}
 	}
+}
+
+// While ristretto is stuck its queue runs full: what does not fit is served and not kept, and nobody waits.
+func TestPut_QueueIsFull(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.Bytes = 64 << 20 })
+	f.follow(10, ws)
+	f.Watermark(10)
+	big := object("UBIG", 1)
+	big.Body = make([]byte, 65<<20)
+	stuck := f.objects.shard("UBIG")
+	f.Fill(answer(10, big))
+	stuck.mu.Lock() // ristretto refuses it, and waits for the lock to tell us.
+
+	dropped := 0
+	for i := range 40_000 {
+		id := protocol.ObjectID(fmt.Sprint("U", i))
+		if f.objects.shard(id) == stuck {
+			continue
+		}
+		if served, _ := f.Fill(answer(11, object(id, 2))); len(served) != 1 {
+			t.Fatalf("%s is not served", id)
+		}
+		if _, got := f.Get(id, 0); got == Missing {
+			dropped++
+			if _, again := f.Fill(answer(10, object(id, 1))); len(again) != 1 {
+				t.Fatalf("%s: an older load is believed after a newer one was served and dropped", id)
+			}
+		}
+	}
+	stuck.mu.Unlock()
+
+	if got := f.metric("flannel_cache_rejected_sets_total", nil); dropped < 1000 || got < float64(dropped) {
+		t.Errorf("%d dropped, %v counted", dropped, got)
+	}
+}
+
+// More lost loads than may be remembered: then nothing below the last of them is believed.
+func TestFill_TooManyLostAhead(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.RecentEvents = 2 })
+	f.follow(10, ws)
+	for i := range 4 {
+		id := protocol.ObjectID(fmt.Sprint("U", i))
+		f.Fill(answer(protocol.Position(20+i), object(id, 2)))
+		f.evict(id)
+		f.Fill(answer(protocol.Position(20+i), object(id, 2))) // Again, which is no newer.
+		f.evict(id)
+	}
+	for i := range 4 {
+		if _, again := f.Fill(answer(15, object(protocol.ObjectID(fmt.Sprint("U", i)), 1))); len(again) != 1 {
+			t.Errorf("U%d as of 15 is believed", i)
+		}
+	}
+	if n := f.objects.aheads.Load(); n != 2 {
+		t.Errorf("%d are remembered", n)
+	}
+}
+
+// The topic of a private channel is the channel itself.
+func TestFill_NegativeFromTheOwnTopic(t *testing.T) {
+	f := newFixture(t)
+	f.follow(20, "C1")
+	f.Fill(missing(15, "C1", "C2"))
+	f.want(t, "C1", 0, Missing, 0)
+	f.want(t, "C2", 0, Absent, 0)
+	f.Followed("presence:UA", 0, 5)
+	f.Get("not an id", 0)
+	if f.metric("flannel_cache_lookups_total", prometheus.Labels{"kind": "other", "result": "miss"}) != 1 || f.numTopics() != 1 {
+		t.Errorf("%d topics", f.numTopics())
+	}
+}
+
+func TestApply_CreationOutsideTheLogDoesNotRaiseTheDead(t *testing.T) {
+	f := newFixture(t, func(c *Config) { c.RecentEvents = 1 })
+	f.follow(10, ws, "C1")
+	f.event(ws, 30, upsert(object("U1", 1)))
+	f.event(ws, 31, upsert(object("U2", 1)))
+	old := object("C1", 1)
+	old.Topic = "C1"
+	f.event("C1", 15, upsert(old)) // What came after it may be forgotten.
+	f.want(t, "C1", 0, Missing, 0)
 }

@@ -15,6 +15,9 @@ type topic struct {
 	// Written under Cache.mu, read by anybody. from is written before epoch and read after it.
 	epoch atomic.Uint64
 	from  atomic.Uint64 // the position above which every event of the topic came or will come
+	// trust is from, but not below the watermark at which that began: a load of objects from before may be older than
+	// what was served then. Written and read like from.
+	trust atomic.Uint64
 	// caught is set by the first watermark after Followed: before it, events up to the watermark may be on their way.
 	caught atomic.Bool
 
@@ -75,6 +78,7 @@ func (c *Cache) Followed(t protocol.Topic, seq protocol.Seq, p protocol.Position
 	}
 	n := &topic{name: t, seq: seq, last: p, logFrom: p}
 	n.from.Store(uint64(p))
+	n.trust.Store(max(uint64(p), c.applied.Load()))
 	n.epoch.Store(1)
 	c.topics.Store(t, n)
 	c.catchLocked(n)
@@ -93,6 +97,7 @@ func (c *Cache) Reset(t protocol.Topic, p protocol.Position) {
 	c.metrics.invalidations[invalidReset].Inc()
 	old.seq, old.last, old.log, old.logFrom = 0, p, nil, p
 	old.from.Store(uint64(p))
+	old.trust.Store(max(uint64(p), c.applied.Load()))
 	old.epoch.Add(1)
 	old.caught.Store(false)
 	c.catchLocked(old)
@@ -102,7 +107,7 @@ func (c *Cache) Reset(t protocol.Topic, p protocol.Position) {
 // catchLocked lets a topic that begins (again) wait for the next watermark.
 func (c *Cache) catchLocked(t *topic) {
 	if protocol.KindOf(protocol.ObjectID(t.name)) == protocol.KindWorkspace {
-		raise(&c.workspacesFrom, protocol.Position(t.from.Load()))
+		raise(&c.workspacesFrom, protocol.Position(t.trust.Load()))
 	}
 	c.catching = append(c.catching, t)
 	c.objects.catching.Store(true)

@@ -125,7 +125,7 @@ func (b *chat) save() {
 	b.boots, b.sets = append(b.boots, boots), append(b.sets, sets)
 }
 
-// commit makes one position of a change and the events that it makes, given as topic, effect, topic, effect, …
+// commit makes one position of a change and the events that it makes, given as topic, effect, topic, effect, ….
 func (b *chat) commit(pairs ...any) {
 	b.position++
 	for i := 0; i < len(pairs); i += 2 {

@@ -100,10 +100,12 @@ func (c *Cache) addMember(u *User, place *protocol.Membership, p protocol.Positi
 		ch.state.Store(&channelState{})
 		c.channels[place.Channel] = ch
 	}
-	if p >= ch.base {
+	t := c.topic(protocol.Topic(ch.id))
+	// If the log does not reach back, the new member's state is void, but those of the others are not.
+	if p >= ch.base && (len(ch.members) == 0 || t == nil || t.reaches(p)) {
 		ch.base = p
 		ch.setLatest(place.Latest)
-		if t := c.topic(protocol.Topic(ch.id)); t != nil {
+		if t != nil {
 			for _, r := range t.since(p) {
 				ch.follow(r)
 			}
@@ -291,15 +293,14 @@ func (m *member) message(e *protocol.Effect, p protocol.Position) {
 }
 
 // applyPrivate does an effect of the user topic that is about one user. It is not ok if the state has become unknown.
-// recount is false while a boot is brought up to date: then the channels' events have not been looked at yet.
-func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position, recount bool) (ok bool) {
+func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position) (ok bool) {
 	if p <= u.at {
 		return true
 	}
 	switch e.Op {
 	case protocol.OpRead:
 		if m := u.member(e.Channel); m != nil && p > m.at && p >= m.readAt {
-			return m.read(e, p, recount)
+			return m.read(e, p)
 		}
 	case protocol.OpOpen:
 		if m := u.member(e.Channel); m != nil && p > m.at {
@@ -316,15 +317,16 @@ func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position, r
 }
 
 // read moves the marker. The count is as of p; the channel's topic may be behind p (then its messages up to p will be
-// ignored), or ahead: then its messages above p, which were counted before, are counted again on top.
-func (m *member) read(e *protocol.Effect, p protocol.Position, recount bool) (ok bool) {
+// ignored), or ahead: then its messages above p, which were counted before, are counted again on top. A member without
+// a link has not counted any yet.
+func (m *member) read(e *protocol.Effect, p protocol.Position) (ok bool) {
 	u := m.user
 	u.mu.Lock()
 	m.place.LastRead, m.place.MentionCount = e.TS, e.MentionCount
 	u.mu.Unlock()
 	m.readAt = p
 	t := m.link.topic
-	if !recount || t == nil || t.last <= p {
+	if t == nil || t.last <= p {
 		return true
 	}
 	if !t.reaches(p) {

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"flannel/backend"
+	"flannel/backend/store"
 	"flannel/node"
 )
 
@@ -32,10 +37,13 @@ health on a third. The data folder needs a workspace: flannel generate or flanne
 			if err != nil {
 				return err
 			}
+			if err := furnished(cmd.Context(), b.Store(), cfg.Backend.Data); err != nil {
+				return errors.Join(err, stopWithin(b.Stop, cfg.Node.StopTimeout))
+			}
 			servers := []server{b}
 			admin, err := node.NewAdmin(node.AdminConfig{Listen: cfg.Backend.AdminListen}, reg, func() error { return nil }, log)
 			if err != nil {
-				return err
+				return errors.Join(err, stopWithin(b.Stop, cfg.Node.StopTimeout))
 			}
 			args := []any{"backend", b.Addr(), "upstream", b.UpstreamAddr()}
 			if admin != nil {
@@ -45,10 +53,21 @@ health on a third. The data folder needs a workspace: flannel generate or flanne
 			return serve(cmd.Context(), cfg.Node.StopTimeout, announce(log, "backend is listening", args...), servers...)
 		},
 	}
-	cmd.Flags().String("data", "", "data folder")
+	cmd.Flags().String("data", "", "data folder with a workspace (default data)")
 	cmd.Flags().String("listen", "", "address of Web API and RTM (default 127.0.0.1:8081)")
 	cmd.Flags().String("admin-listen", "", "address of metrics, health and pprof (default 127.0.0.1:8083)")
 	cmd.Flags().String("upstream-listen", "", "address of the upstream contract (default 127.0.0.1:8090)")
-	cmd.Flags().String("upstream-key", "", "service key that edges must show")
+	cmd.Flags().String("upstream-key", "", "service key that edges must show (default: made, and kept in DATA/upstream.key)")
 	return cmd
+}
+
+// furnished says what to do if a data folder has no workspace: there is no way to make one through a running backend.
+func furnished(ctx context.Context, st store.Store, data string) error {
+	return st.View(ctx, func(r store.Reader) error {
+		workspaces, err := r.Workspaces()
+		if err == nil && len(workspaces) == 0 {
+			err = fmt.Errorf("there is no workspace in %q; make one with flannel generate --data %s, or flannel import", data, data)
+		}
+		return err
+	})
 }

@@ -53,6 +53,9 @@ every workspace that has so many. Everything runs in this process on loopback.`,
   flannel bench boot --data ./bench-data       keeps the made-up workspaces for the next time`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opt.Full < 1 || opt.Cold < 1 || opt.Warm < 1 {
+				return &usageError{errors.New("--full, --cold and --warm are at least 1: there is a median of each")}
+			}
 			if data == "" {
 				tmp, err := os.MkdirTemp("", "flannel-bench-")
 				if err != nil {

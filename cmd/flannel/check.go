@@ -78,6 +78,9 @@ messages to a channel that the suite makes: do not point it at people who mind. 
 					}
 				}
 			})
+			if err != nil && cmd.Context().Err() == nil {
+				return &usageError{err} // The address is none.
+			}
 			if err != nil {
 				return err
 			}

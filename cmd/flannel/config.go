@@ -69,7 +69,7 @@ func withKeys(part string, err error) []string {
 		return nil
 	}
 	var lines []string
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // It is taken apart, not looked through.
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
 			lines = append(lines, withKeys(part, e)...)
 		}

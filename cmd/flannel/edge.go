@@ -56,8 +56,8 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
 	}
 	cmd.Flags().String("listen", "", "address for clients (default 127.0.0.1:8080)")
 	cmd.Flags().String("admin-listen", "", "address of metrics, health and pprof (default 127.0.0.1:8082)")
-	cmd.Flags().String("upstream", "", "base URL of the backend's upstream listener")
-	cmd.Flags().String("upstream-key", "", "service key of the backend")
+	cmd.Flags().String("upstream", "", "base URL of the backend's upstream listener (default http://127.0.0.1:8090)")
+	cmd.Flags().String("upstream-key", "", "service key of the backend; everybody on this machine can see it, so better --upstream-key-file")
 	cmd.Flags().StringVar(&keyFile, "upstream-key-file", "", "file with the service key; flannel backend keeps its own in DATA/upstream.key")
 	return cmd
 }

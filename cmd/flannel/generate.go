@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,11 +40,17 @@ seed and number of users give the same bytes. Presets stand for workspaces whose
 				}
 				users = preset
 			}
+			if users < seed.MinUsers {
+				return &usageError{fmt.Errorf("--users is %d; a workspace needs at least %d", users, seed.MinUsers)}
+			}
 			began := time.Now()
 			var result seed.Result
 			err := a.withStore(cmd.Context(), data, func(st store.Store) error {
 				var err error
 				result, err = a.generate(cmd.Context(), st, users, seedValue)
+				if errors.Is(err, store.ErrExists) {
+					return fmt.Errorf("%q has this workspace already; choose another --seed, or another folder with --data", data)
+				}
 				return err
 			})
 			if err != nil {

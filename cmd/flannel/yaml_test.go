@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write flannel.yaml anew")
 const yamlPath = "../../flannel.yaml"
 
 // TestYAML_IsTheDefaultsWithTheFieldsOwnWords keeps flannel.yaml complete, commented and equal to the defaults: it is
-// written from them, and from the doc comments of the configuration's fields. go test ./cmd/flannel -run YAML -update
+// written from them, and from the doc comments of the configuration's fields. go test ./cmd/flannel -run YAML -update.
 func TestYAML_IsTheDefaultsWithTheFieldsOwnWords(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Every key of flannel with its default. Keys that are left out have it too; unknown keys are errors.\n" +
