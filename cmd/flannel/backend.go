@@ -19,7 +19,8 @@ func newBackend(a *app) *cobra.Command {
 		Long: `Run the reference chat backend: Web API and RTM on one listener, the upstream contract for edges on another, metrics and
 health on a third. The data folder needs a workspace: flannel generate or flannel import.`,
 		Example: `  flannel generate --data ./data --preset 530
-  flannel backend --data ./data --upstream-listen 127.0.0.1:9090 --upstream-key KEY`,
+  flannel backend --data ./data
+  flannel backend --data ./data --upstream-listen 127.0.0.1:9090 --log-level debug`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := a.config(flagKeys(cmd, map[string]string{

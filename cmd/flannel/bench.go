@@ -50,7 +50,7 @@ an edge (client.userBoot and client.counts): bytes, time from an edge that has n
 every workspace that has so many. Everything runs in this process on loopback.`,
 		Example: `  flannel bench boot
   flannel bench boot --presets 12,530 --json
-  flannel bench boot --data ./bench-data       keeps the made-up workspaces for the next time`,
+  flannel bench boot --data ./bench-data       # keeps the made-up workspaces for the next time`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opt.Full < 1 || opt.Cold < 1 || opt.Warm < 1 {

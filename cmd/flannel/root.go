@@ -28,10 +28,10 @@ func newRoot(a *app) *cobra.Command {
 		Long: `flannel is a front door for chat backends: clients hold one websocket to the nearest node, get a minimal boot, ask
 lazily for what they show, and write through it. The backend sees one event stream per node and a handful of batched
 loads, whatever the number of clients. A reference chat backend is bundled.`,
-		Example: `  flannel dev                          a demo workspace, backend and edge in one process
-  flannel dev --preset 148170          the same with 148,170 people
-  flannel edge --config flannel.yaml   a node in front of your backend
-  flannel check upstream http://127.0.0.1:9090 --key KEY   does my backend fulfil the contract?`,
+		Example: `  flannel dev                          # a demo workspace, backend and edge in one process
+  flannel dev --preset 148170          # the same with 148,170 people
+  flannel edge --config flannel.yaml   # a node in front of your backend
+  flannel check upstream http://127.0.0.1:8090 --key KEY --token xoxp-…   # does my backend fulfil the contract?`,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          subcommand,
 		SilenceUsage:  true,

@@ -30,7 +30,7 @@ func newToken(a *app) *cobra.Command {
 running server too. Deactivated users get none.`,
 		Example: `  flannel token --data ./data --user U0123456789
   flannel token --data ./data --user maria.lopez --life 24h
-  flannel token --data ./data --all > tokens.txt      lines "user token"`,
+  flannel token --data ./data --all > tokens.txt      # lines "user token"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" || (user == "") == !all {

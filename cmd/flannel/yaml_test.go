@@ -26,7 +26,7 @@ func TestYAML_IsTheDefaultsWithTheFieldsOwnWords(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Every key of flannel with its default. Keys that are left out have it too; unknown keys are errors.\n" +
 		"# An environment variable stands for each key (node.edge.listen: FLANNEL_NODE_EDGE_LISTEN), and flags win over both.\n" +
-		"# Durations are written like 500ms, 2s, 10m. flannel check config tells what is wrong with a file.\n")
+		"# Durations are written like 500ms, 2s, 10m; sizes are in bytes. flannel check config tells what is wrong with a file.\n")
 	writeYAML(t, &b, reflect.ValueOf(defaultConfig()), "")
 
 	if *update {

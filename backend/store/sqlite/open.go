@@ -50,6 +50,7 @@ type Store struct {
 
 	readStmts, writeStmts stmtCache
 
+	views    chan struct{} // a place per View under way; capacity readers; never closed
 	jobs     chan *job     // Updates that wait for the writer; unbuffered: callers wait in line anyway; never closed
 	quit     chan struct{} // closed by Close, when nothing runs any more
 	done     chan struct{} // closed when the writer has ended
@@ -103,8 +104,11 @@ func (s *Store) connect(ctx context.Context, path string) (err error) {
 	if s.read, err = sql.Open("sqlite", dsn(path, fmt.Sprintf("cache_size(-%d)", cacheReader), "query_only(1)")); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(readers)
-	s.read.SetMaxIdleConns(readers)
+	// One connection more than Views: a View that prepares a statement takes a second one for a moment. If all had a View
+	// and each of these waited for a second one, they would wait for ever.
+	s.read.SetMaxOpenConns(readers + 1)
+	s.read.SetMaxIdleConns(readers + 1)
+	s.views = make(chan struct{}, readers)
 	return nil
 }
 
@@ -179,6 +183,12 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 		return err
 	}
 	defer s.running.Done()
+	select {
+	case s.views <- struct{}{}:
+		defer func() { <-s.views }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
