@@ -110,6 +110,7 @@ func TestFillMembers_KeepsByTheRules(t *testing.T) {
 		t.Error("a load up to the watermark replaced the set")
 	}
 	s = f.fillSet(t, "C1", 21, "UY")
+	f.event("C1", 20, added("C1", "UZ")) // Both are in the load already.
 	f.event("C1", 21, removed("C1", "UY"))
 	wantMembers(t, s, "UY")
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -523,6 +524,8 @@ func TestPut_QueueIsFull(t *testing.T) {
 	stuck := f.objects.shard("UBIG")
 	f.Fill(answer(10, big))
 	stuck.mu.Lock() // ristretto refuses it, and waits for the lock to tell us.
+	release := sync.OnceFunc(stuck.mu.Unlock)
+	defer release() // Else Close would wait for ever after a failure.
 
 	dropped := 0
 	for i := range 40_000 {
@@ -540,7 +543,7 @@ func TestPut_QueueIsFull(t *testing.T) {
 			}
 		}
 	}
-	stuck.mu.Unlock()
+	release()
 
 	if got := f.metric("flannel_cache_rejected_sets_total", nil); dropped < 1000 || got < float64(dropped) {
 		t.Errorf("%d dropped, %v counted", dropped, got)

@@ -290,6 +290,20 @@ func TestMentions_MarkAndMessagesInEveryOrder(t *testing.T) {
 	}
 }
 
+// The channel's topic is behind the mark: its older messages are in the count that the mark brought.
+func TestMentions_MarkIsAheadOfTheChannel(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, "UA", "C1")
+	u := f.fillUser(t, bootOf("UA", "C1"), 10)
+	f.event("UA", 15, marked("C1", "1", 2))
+	f.event("C1", 11, said("C1", "UB", "2", "UA"))
+	f.event("C1", 12, said("C1", "UA", "3"))
+	wantPlace(t, u, "C1", "1", "3", 2)
+	f.event("UA", 14, marked("C1", "0", 9)) // A mark of long ago, which no topic in order brings.
+	f.event("C1", 16, said("C1", "UB", "4", "UA"))
+	wantPlace(t, u, "C1", "1", "4", 3)
+}
+
 func TestMentions_Rules(t *testing.T) {
 	f := newFixture(t)
 	f.follow(10, "UA", "UB", "C1")

@@ -164,7 +164,7 @@ func (e *Edge) CloseUser(user protocol.UserID, token string, code protocol.Close
 }
 
 // URL returns the address of a socket for id. params are the arguments of the call that asked, with two of the edge's
-// own among them: see withCaller.
+// own among them: argToken and argMethod.
 func (e *Edge) URL(id protocol.Identity, params map[string]string, host string) (string, error) {
 	ws := "ws" + trimScheme(host)
 	token := params[argToken]

@@ -18,9 +18,7 @@ func (s *Session) finish(ended error) {
 	s.following.Lock()
 	s.detached = true
 	s.following.Unlock()
-	if s.attached {
-		e.doors.Hub.Detach(s)
-	}
+	s.detach()
 	s.sort(ended)
 	s.cancel()
 	s.mu.Lock()
@@ -45,6 +43,14 @@ func (s *Session) finish(ended error) {
 	e.mu.Lock()
 	delete(e.sessions, s) // at last: who waits for it finds everything done
 	e.mu.Unlock()
+}
+
+// detach is the one call of finish that may have a fault: the rest must be done all the same.
+func (s *Session) detach() {
+	defer s.guard()
+	if s.attached {
+		s.edge.doors.Hub.Detach(s)
+	}
 }
 
 // sort gives a session its code that the library has closed by itself, for a frame that the protocol does not allow.

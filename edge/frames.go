@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -180,9 +181,9 @@ func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
 	case answer.Error == "no_text":
 		s.nack(f, textMissing)
 	case answer.Error == protocol.CodeRateLimited:
-		s.nack(f, tooFast(0))
+		s.nack(f, tooFast(reply.RetryAfter))
 	case !answer.OK:
-		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(answer.Error)})
+		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: string(cmp.Or(answer.Error, protocol.CodeInternal)), RetryAfter: reply.RetryAfter})
 	default:
 		s.say(protocol.Ack{OK: true, ReplyTo: f.ID, TS: answer.TS, Text: answer.Message.Text})
 	}

@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rejected:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_admission_rejected_total", Help: "Requests that were turned away."}, []string{"stage", "reason"}),
 		duration:      f.NewHistogram(hist("flannel_connection_duration_seconds", "How long sockets were open.", []float64{1, 10, 60, 300, 1800, 3600, 14400, 43200, 86400})),
 		frames:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_client_frames_total", Help: "Frames of clients by type."}, []string{"type"}),
-		slow:          f.NewCounter(prometheus.CounterOpts{Name: "flannel_slow_clients_total", Help: "Sessions that were closed because their outbox was full."}),
+		slow:          f.NewCounter(prometheus.CounterOpts{Name: "flannel_slow_clients_total", Help: "Sessions that were closed because they did not keep up: their outbox was full, or a write took too long."}),
 		lag:           f.NewHistogram(hist("flannel_outbox_wait_seconds", "How long the first frame of a write had waited in the outbox.", durationBuckets)),
 		calls:         f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
 		callTime:      f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),

@@ -57,6 +57,7 @@ type outbox struct {
 	bytes int
 	// ephemeral counts the ephemeral items, so that a full outbox without any does not search for one.
 	ephemeral int
+	pushed    int // ephemeral items that gave way, ever
 }
 
 // verdict is what became of a frame.
@@ -101,6 +102,7 @@ func (o *outbox) dropOldest() bool {
 		if o.items[i].class == protocol.ClassEphemeral {
 			o.bytes -= o.items[i].size()
 			o.ephemeral--
+			o.pushed++
 			o.items = slices.Delete(o.items, i, i+1)
 			return true
 		}

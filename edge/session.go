@@ -148,14 +148,14 @@ func (s *Session) begin() (outcome string, err error) {
 		s.booting = true
 		e.metrics.handshakes.Inc()
 	default:
-		return s.turnAway(becauseFull)
+		return s.turnAway(stageHandshakes, becauseFull)
 	}
 	// Before others can see the session, who look at its identity. A ticket may be older than the end of its token.
 	if err := s.identify(); err != nil {
 		return s.refuse(err)
 	}
 	if reason := s.register(); reason != "" {
-		return s.turnAway(reason)
+		return s.turnAway(stageSessions, reason)
 	}
 	// Again, now that a revocation finds the session: one that came in between did not.
 	if err := s.identify(); err != nil {
@@ -193,8 +193,8 @@ func (s *Session) register() (reason string) {
 }
 
 // turnAway is for a session that found no room after its upgrade.
-func (s *Session) turnAway(reason string) (string, error) {
-	s.edge.metrics.rejected.WithLabelValues("sessions", reason).Inc()
+func (s *Session) turnAway(stage, reason string) (string, error) {
+	s.edge.metrics.rejected.WithLabelValues(stage, reason).Inc()
 	s.Close(closeFor(reason), s.edge.comeBack())
 	return "overloaded", nil
 }

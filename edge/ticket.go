@@ -2,6 +2,7 @@ package edge
 
 import (
 	"crypto/rand"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ func newTickets(life time.Duration, limit int, now func() time.Time) *tickets {
 // issue returns the name of a new ticket.
 func (t *tickets) issue(id protocol.Identity, token string, params map[string]string) (string, error) {
 	name := rand.Text()
+	params = kept(params)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.all) >= t.max {
@@ -41,6 +43,22 @@ func (t *tickets) issue(id protocol.Identity, token string, params map[string]st
 	}
 	t.all[name] = ticket{id: id, token: token, params: params, until: t.now().Add(t.life)}
 	return name, nil
+}
+
+// sessionParams are the arguments of rtm.connect and rtm.start that a session goes by; maxParam bounds the bytes of one.
+// The others, of which a call may have a megabyte, are not kept.
+var sessionParams = []string{"flannel", "boot", "lazy_channels", "batch_presence_aware", "no_query_on_subscribe", "exclude_events"}
+
+const maxParam = 2 << 10
+
+func kept(params map[string]string) map[string]string {
+	few := make(map[string]string)
+	for _, name := range sessionParams {
+		if v, ok := params[name]; ok && len(v) <= maxParam {
+			few[name] = strings.Clone(v) // It may be a part of the call's body.
+		}
+	}
+	return few
 }
 
 // use takes a ticket out. ok is false if there is none, or if it is too old.

@@ -92,8 +92,8 @@ func (e *Edge) redeem(o *opening) {
 // upgrade that it could not write. So a bad handshake does not use a ticket up, and a place is never lost. What is looked
 // at before is looked at again in admit.
 func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
-	if reason := e.full(); reason != "" {
-		e.turnAway(ctx, reason)
+	if stage, reason := e.full(); reason != "" {
+		e.turnAway(ctx, stage, reason)
 		return
 	}
 	//nolint:errcheck // The upgrader has answered.
@@ -113,24 +113,32 @@ const (
 	becauseFull     = "full"
 )
 
-// full tells why no socket can be taken now, "" if one can.
-func (e *Edge) full() string {
+// Where a socket is turned away: the label of flannel_admission_rejected_total.
+const (
+	stageSessions   = "sessions"
+	stageHandshakes = "handshakes"
+)
+
+// full tells why no socket can be taken now, and what has no room; "" if one can.
+func (e *Edge) full() (stage, reason string) {
 	switch {
 	case e.refusing.Load():
-		return becauseDraining
-	case e.Sessions() >= e.cfg.MaxSessions, len(e.handshakes) >= cap(e.handshakes):
-		return becauseFull
+		return stageSessions, becauseDraining
+	case e.Sessions() >= e.cfg.MaxSessions:
+		return stageSessions, becauseFull
+	case len(e.handshakes) >= cap(e.handshakes):
+		return stageHandshakes, becauseFull
 	default:
-		return ""
+		return "", ""
 	}
 }
 
 // turnAway refuses an upgrade. Programs see the status; browsers do not show it to their pages, so for them the socket is
 // opened, and closed with a code.
-func (e *Edge) turnAway(ctx *fasthttp.RequestCtx, reason string) {
+func (e *Edge) turnAway(ctx *fasthttp.RequestCtx, stage, reason string) {
 	wait := e.comeBack()
 	if len(ctx.Request.Header.Peek(fasthttp.HeaderOrigin)) == 0 {
-		e.countRefusal(reason)
+		e.countRefusal(stage, reason)
 		refusal := protocol.ErrorBody(protocol.Errorf(protocol.CodeUnavailable, "the node is %s", reason))
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(seconds(wait)))
 		e.write(ctx, "other", &protocol.Reply{Status: fasthttp.StatusServiceUnavailable, Body: refusal}, nil)
@@ -140,11 +148,15 @@ func (e *Edge) turnAway(ctx *fasthttp.RequestCtx, reason string) {
 	frame := wireClose(code, protocol.MustMarshal(protocol.CloseReason{Reason: code.String(), RetryMS: int(wait.Milliseconds())}))
 	//nolint:errcheck // A refused client that cannot be told is refused all the same.
 	e.upgrader.Upgrade(ctx, func(conn *websocket.Conn) {
-		e.countRefusal(reason)
+		e.countRefusal(stage, reason)
 		raw := conn.NetConn()
-		raw.SetDeadline(time.Now().Add(time.Second))
-		raw.Write(frame)
-		raw.Close()
+		if !e.begin(func() {
+			defer raw.Close()
+			raw.SetDeadline(time.Now().Add(time.Second))
+			raw.Write(frame)
+		}) {
+			raw.Close()
+		}
 	})
 }
 
@@ -155,9 +167,9 @@ func closeFor(reason string) protocol.CloseCode {
 	return protocol.CloseOverloaded
 }
 
-func (e *Edge) countRefusal(reason string) {
+func (e *Edge) countRefusal(stage, reason string) {
 	e.metrics.opened.WithLabelValues("overloaded").Inc()
-	e.metrics.rejected.WithLabelValues("sessions", reason).Inc()
+	e.metrics.rejected.WithLabelValues(stage, reason).Inc()
 }
 
 // comeBack returns a random time within the reconnect policy's first steps: full jitter, so that those who are refused

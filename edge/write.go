@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"errors"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +62,12 @@ func (s *Session) add(frame []byte, class protocol.Class, event bool) {
 	if event && s.held {
 		box = &s.early
 	}
-	switch box.put(item{frame: frame, class: class}, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes) {
+	before := box.pushed
+	verdict := box.put(item{frame: frame, class: class}, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
+	if n := box.pushed - before; n > 0 {
+		m.dropped[protocol.ClassEphemeral].Add(float64(n))
+	}
+	switch verdict {
 	case dropped:
 		s.mu.Unlock()
 		m.dropped[class].Inc()
@@ -168,14 +175,20 @@ func (s *Session) flush() {
 		*buf, slots = s.out.take((*buf)[:0])
 		waited := s.edge.now().Sub(s.waiting)
 		s.waiting = s.edge.now()
+		if !s.ending || s.code != protocol.CloseSlow { // overflow has set its own, which must stand
+			s.raw.SetWriteDeadline(time.Now().Add(s.edge.cfg.WriteTimeout)) //nolint:errcheck // The write says it.
+		}
 		s.mu.Unlock()
 		for range slots {
 			<-s.queries
 		}
 		s.edge.metrics.lag.Observe(waited.Seconds())
-		s.raw.SetWriteDeadline(time.Now().Add(s.edge.cfg.WriteTimeout)) //nolint:errcheck // The write says it.
 		if _, err := s.raw.Write(*buf); err != nil {
 			s.mu.Lock()
+			if !s.ending && errors.Is(err, os.ErrDeadlineExceeded) { // No close frame fits any more; it counts as one.
+				s.code, s.server = protocol.CloseSlow, true
+				s.edge.metrics.slow.Inc()
+			}
 			s.out, s.writing, s.ending = outbox{}, false, true
 			s.mu.Unlock()
 			s.cancel()
