@@ -7,20 +7,22 @@ import (
 // upsert replaces an object by what an event says, unless something later is known.
 func (c *Cache) upsert(o *protocol.Object, p protocol.Position, now int64) {
 	e := &entry{object: *o, asOf: p, at: now}
-	from := p + 1
-	if t := c.topic(o.Topic); t != nil {
-		e.link, from = t.tie()
-	}
 	// An event of another topic than the covering one (an object that has just got another owner) may come before that
-	// one is followed: then the entry has no link, is void, and stands only in the way of what is older.
-	c.touchObject(o.ID, touch{position: p, version: o.Version}, e, e.link.valid() && p >= from)
+	// one is followed, and an event that is replayed may be older than what was served before its topic was followed.
+	// Then the entry is void, and stands only in the way of what is older.
+	keep := false
+	if t := c.topic(o.Topic); t != nil {
+		e.link, _ = t.tie()
+		keep = uint64(p) >= t.trust.Load()
+	}
+	c.touchObject(o.ID, touch{position: p, version: o.Version}, e, keep)
 }
 
 // tombstone says that an object is gone.
 func (c *Cache) tombstone(t *topic, id protocol.ObjectID, version protocol.Version, p protocol.Position, now int64) {
 	e := &entry{object: protocol.Object{Version: version}, gone: true, asOf: p, at: now}
 	e.link, _ = t.tie()
-	c.touchObject(id, touch{position: p, version: version, gone: true}, e, true)
+	c.touchObject(id, touch{position: p, version: version, gone: true}, e, uint64(p) >= t.trust.Load())
 }
 
 // touchObject notes that an event touched an object and makes e what is known of it. If e may not be kept it only

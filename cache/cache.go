@@ -48,7 +48,6 @@ type Cache struct {
 	// where it is declared; besides, it guards these.
 	mu         sync.Mutex
 	topicCount int
-	catching   []*topic // followed or reset since the last watermark
 	recent     recent
 	channels   map[protocol.ChannelID]*channel // those with a member whose state is held
 	setBytes   int

@@ -73,12 +73,10 @@ func (c *Cache) freshness(e *entry, floor protocol.Position) Freshness {
 	if !e.link.valid() {
 		return Missing
 	}
-	known := e.asOf
-	if e.link.topic.caught.Load() {
-		known = max(known, c.Applied())
-	}
 	switch {
-	case known < floor:
+	// Nothing hangs on a topic that is older than the watermark at which the topic was followed. A later watermark
+	// counts for it.
+	case max(e.asOf, c.Applied()) < floor:
 		return Missing
 	case e.gone && down == 0:
 		return Absent

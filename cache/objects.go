@@ -88,7 +88,6 @@ type objects struct {
 	metrics  *metrics
 	applied  *atomic.Uint64
 	closed   atomic.Bool
-	catching atomic.Bool  // some topic was followed or reset since the last watermark
 	aheads   atomic.Int64 // entries of all ahead maps
 	maxAhead int64
 	shards   [numShards]shard
@@ -226,11 +225,11 @@ func (o *objects) lostLocked(sh *shard, c *cell) {
 	if sh.pending[c.id] == c {
 		delete(sh.pending, c.id)
 	}
-	// A load ahead of the watermark (or of a topic that has not caught up with it) may have been served already, and the
-	// events that made it so are still to come: a load between the two must not be taken for the newest.
+	// A load ahead of the watermark may have been served already, and the events that made it so are still to come: a
+	// load between the two must not be taken for the newest.
 	e := c.entry.Load()
 	old, known := sh.ahead[c.id]
-	if uint64(e.asOf) <= o.applied.Load() && !o.catching.Load() || old.position >= e.asOf {
+	if uint64(e.asOf) <= o.applied.Load() || old.position >= e.asOf {
 		return
 	}
 	if !known {

@@ -15,11 +15,9 @@ type topic struct {
 	// Written under Cache.mu, read by anybody. from is written before epoch and read after it.
 	epoch atomic.Uint64
 	from  atomic.Uint64 // the position above which every event of the topic came or will come
-	// trust is from, but not below the watermark at which that began: a load of objects from before may be older than
-	// what was served then. Written and read like from.
+	// trust is from, but not below the watermark at which that began: what is known of objects from before may be older
+	// than what was served then. Written and read like from.
 	trust atomic.Uint64
-	// caught is set by the first watermark after Followed: before it, events up to the watermark may be on their way.
-	caught atomic.Bool
 
 	// Guarded by Cache.mu. log has the recent events of the topic that had effects, in order: all of them above logFrom.
 	seq     protocol.Seq
@@ -81,7 +79,7 @@ func (c *Cache) Followed(t protocol.Topic, seq protocol.Seq, p protocol.Position
 	n.trust.Store(max(uint64(p), c.applied.Load()))
 	n.epoch.Store(1)
 	c.topics.Store(t, n)
-	c.catchLocked(n)
+	c.beginLocked(n)
 	c.topicCount++
 	c.channelFollowed(n)
 }
@@ -99,18 +97,15 @@ func (c *Cache) Reset(t protocol.Topic, p protocol.Position) {
 	old.from.Store(uint64(p))
 	old.trust.Store(max(uint64(p), c.applied.Load()))
 	old.epoch.Add(1)
-	old.caught.Store(false)
-	c.catchLocked(old)
+	c.beginLocked(old)
 	c.voidLocked(t)
 }
 
-// catchLocked lets a topic that begins (again) wait for the next watermark.
-func (c *Cache) catchLocked(t *topic) {
+// beginLocked notes from where a topic that begins (again) tells of what does not exist.
+func (c *Cache) beginLocked(t *topic) {
 	if protocol.KindOf(protocol.ObjectID(t.name)) == protocol.KindWorkspace {
 		raise(&c.workspacesFrom, protocol.Position(t.trust.Load()))
 	}
-	c.catching = append(c.catching, t)
-	c.objects.catching.Store(true)
 }
 
 // Unfollowed says that no more events of t come: what it covers is void.
@@ -143,12 +138,6 @@ func (c *Cache) voidLocked(t protocol.Topic) {
 func (c *Cache) Watermark(p protocol.Position) {
 	now := c.now().UnixNano()
 	c.mu.Lock()
-	for _, t := range c.catching {
-		t.caught.Store(true)
-	}
-	clear(c.catching)
-	c.catching = c.catching[:0]
-	c.objects.catching.Store(false)
 	c.trimLocked(now)
 	c.mu.Unlock()
 	if p > c.Applied() {

@@ -93,6 +93,24 @@ func TestWaiters_NoWakeUpIsLost(t *testing.T) {
 	}
 }
 
+// TestWaiters_AdvanceJustBeforeTheWait: the position is reached after the first look and before the waiter is listed.
+func TestWaiters_AdvanceJustBeforeTheWait(t *testing.T) {
+	var w waiters
+	looks := 0
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	if !w.wait(ctx, 7, func() protocol.Position {
+		if looks++; looks == 1 {
+			w.advanced(7)
+			return 6
+		}
+		return 7
+	}) {
+		t.Errorf("not seen for %v", time.Since(began))
+	}
+}
+
 func TestRates_AreBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	r := newRates(func() time.Time { return now })
@@ -210,7 +228,7 @@ func TestOrigins(t *testing.T) {
 			t.Errorf("%q gets %v, %v", origin, resp, err)
 		}
 	}
-	if n := w.metric("flannel_connections_opened_total", "origin"); n != 6-1 {
+	if n := w.metric("flannel_connections_opened_total", "origin"); n != 6 {
 		t.Errorf("%v refusals are counted", n)
 	}
 }
@@ -271,7 +289,7 @@ func (h *badHub) Detach(s *Session) {
 func TestSlow_MemoryAndTime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, func(c *Config, _ *world) { c.OutboxBytes, c.WriteTimeout = 8<<10, time.Hour })
-		w.rawSocket(w.thinURL("xoxp-ana", "")) // reads nothing
+		conn := w.rawSocket(w.thinURL("xoxp-ana", "")) // reads nothing
 		synctest.Wait()
 		s := w.edge.snapshot()[0]
 		for i := range 100 {
@@ -282,6 +300,7 @@ func TestSlow_MemoryAndTime(t *testing.T) {
 			}
 			s.mu.Unlock()
 		}
+		readFrame(t, conn) // what was being written; then it stops again, and the next write must not have a time of its own
 		time.Sleep(closeWait + time.Second)
 		synctest.Wait()
 		if n := w.edge.Sessions(); n != 0 {
@@ -449,4 +468,3 @@ func TestUpgrade_BadHandshakesUseNoTicketUp(t *testing.T) {
 		t.Errorf("closed with %d", code)
 	}
 }
-
