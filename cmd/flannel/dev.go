@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -144,7 +146,10 @@ func (a *app) dev(ctx context.Context, cfg Config, log *slog.Logger) error {
 		if err := edge.WaitReady(ctx); err != nil {
 			return err
 		}
-		return json.NewEncoder(a.stdout).Encode(line)
+		if err := json.NewEncoder(a.stdout).Encode(line); err != nil {
+			return err
+		}
+		return tryNext(a.stderr, line)
 	}, edge, back)
 }
 
@@ -219,4 +224,22 @@ func readyLine(ctx context.Context, back *backend.Backend, edge *node.Node) (rea
 		return err
 	})
 	return line, err
+}
+
+// tryNext tells people what they can do now, where it does not disturb programs that read the ready line.
+func tryNext(w io.Writer, line ready) error {
+	i := slices.IndexFunc(line.Tokens, func(t readyToken) bool { return t.Role == protocol.RoleMember })
+	if i < 0 {
+		return nil // A workspace without members has nobody to try anything.
+	}
+	_, err := fmt.Fprintf(w, `
+Try next, in another terminal, as %[1]s of %[2]s:
+  TOKEN=%[3]s
+  curl -s -H "Authorization: Bearer $TOKEN" %[4]s/api/client.userBoot | wc -c     a thin boot, through the edge
+  curl -s -H "Authorization: Bearer $TOKEN" %[5]s/api/rtm.start | wc -c           a full boot, straight at the backend
+  go run ./internal/example/chat -url %[4]s -token $TOKEN             talk in #general
+Metrics, health and pprof: %[6]s. More tokens: the ready line above. Stop with Ctrl-C.
+
+`, line.Tokens[i].Name, line.Workspace.Name, line.Tokens[i].Token, line.Edge, line.Backend, line.Admin)
+	return err
 }
