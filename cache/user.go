@@ -139,6 +139,42 @@ func (u *User) RaiseFloor(p protocol.Position) {
 // Floor returns the position below which nothing may be served to the user. It survives a reload of the state.
 func (u *User) Floor() protocol.Position { return protocol.Position(u.seat.floor.Load()) }
 
+// Settled returns a position up to which the topics of all channels that a held user's state names have been followed,
+// without a gap; ok is false if that is so up to Applied. It is below Applied for the moment between the event that adds
+// the user to a channel and the Followed of that channel.
+func (c *Cache) Settled(user protocol.UserID) (p protocol.Position, ok bool) {
+	u, held := c.users.get(user)
+	if !held || u.waiting.Load() == 0 {
+		return 0, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range u.members {
+		if m.waits && (!ok || m.at <= p) {
+			p, ok = max(m.at, 1)-1, true
+		}
+	}
+	return p, ok
+}
+
+// LeftSince returns the channels that a held user's state knows them to have been removed from above p. What their own
+// topic tells of is not complete in it.
+func (c *Cache) LeftSince(user protocol.UserID, p protocol.Position) []protocol.ChannelID {
+	u, held := c.users.get(user)
+	if !held {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []protocol.ChannelID
+	for ch, at := range u.left {
+		if at > p {
+			list = append(list, ch)
+		}
+	}
+	return list
+}
+
 func (u *User) lastUse() int64 { return u.seat.used.Load() }
 
 // find returns where a channel stands in members, or would stand. It wants mu or Cache.mu.

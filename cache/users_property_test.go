@@ -187,9 +187,26 @@ type chatNode struct {
 	b        *chat
 	followed map[protocol.Topic]protocol.Position
 	next     map[protocol.Topic]int
-	// removed is, for each member, the position of the latest removal that was applied.
-	removed map[Move]protocol.Position
+	// removed is, for each member and topic that told of it, the position of the latest removal that was applied. lapsed
+	// are those whose topic was given up since: they are known to the states that were held then, and to no later ones.
+	removed map[telling]protocol.Position
+	lapsed  map[telling]bool
 	drawn   func(label string, n int) int
+}
+
+// telling is a topic's word on a member.
+type telling struct {
+	topic protocol.Topic
+	Move
+}
+
+// lapse notes that what a topic told is known only to the states that are held.
+func (n *chatNode) lapse(t protocol.Topic) {
+	for told := range n.removed {
+		if told.topic == t {
+			n.lapsed[told] = true
+		}
+	}
 }
 
 func (n *chatNode) followAt(t protocol.Topic, p protocol.Position) {
@@ -210,6 +227,7 @@ func (n *chatNode) followAt(t protocol.Topic, p protocol.Position) {
 func (n *chatNode) unfollow(t protocol.Topic) {
 	delete(n.followed, t)
 	n.Unfollowed(t)
+	n.lapse(t)
 }
 
 func (n *chatNode) channelsOf(u protocol.UserID) []protocol.ChannelID {
@@ -250,8 +268,9 @@ func (n *chatNode) deliver(t *rapid.T, topic protocol.Topic) bool {
 		t.Fatalf("the event %v said %+v, want %+v", ev.Effects, change, want)
 	}
 	if e := ev.Effects[0]; e.Op == protocol.OpMemberRemoved {
-		who := Move{e.User, e.Channel}
-		n.removed[who] = max(n.removed[who], ev.Position)
+		told := telling{topic, Move{e.User, e.Channel}}
+		n.removed[told] = max(n.removed[told], ev.Position)
+		delete(n.lapsed, told)
 	}
 	for _, j := range change.Joined { // The backend replays from before or from the joining event itself.
 		n.followAt(protocol.Topic(j.Channel), ev.Position-protocol.Position(n.drawn("behind", 2)))
@@ -276,6 +295,14 @@ func (n *chatNode) fill(t *rapid.T, user protocol.UserID, p protocol.Position) b
 	boot := n.b.boots[p][user]
 	for i := range boot.Memberships {
 		n.followAt(protocol.Topic(boot.Memberships[i].Channel), p)
+	}
+	if _, held := n.users.get(user); !held {
+		for told := range n.lapsed {
+			if told.User == user {
+				delete(n.removed, told)
+				delete(n.lapsed, told)
+			}
+		}
 	}
 	u, err := n.FillUser(&boot, p)
 	if err != nil {
@@ -310,7 +337,8 @@ func (n *chatNode) compare(t *rapid.T, u *User) {
 
 // TestUsers_AgainstAnOracle lets boots as of random earlier positions and the events of user, channel and workspace
 // topics meet in any order across topics. Once it is quiet, every fresh state and set is the backend's, to the last
-// mention; and by no usable state is anybody in a channel that they were removed from.
+// mention; and by no usable state is anybody in a channel that they were removed from. (A removal that a topic told while
+// the user had no state, and that was given up since, is known to nobody: it will be told again.)
 func TestUsers_AgainstAnOracle(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n := &chatNode{
@@ -318,7 +346,8 @@ func TestUsers_AgainstAnOracle(t *testing.T) {
 				c.Bytes = 1 << 20
 				c.RecentEvents = rapid.SampledFrom([]int{3, 1000, 1000}).Draw(rt, "log")
 			}),
-			b: newChat(), followed: make(map[protocol.Topic]protocol.Position), next: make(map[protocol.Topic]int), removed: make(map[Move]protocol.Position),
+			b: newChat(), followed: make(map[protocol.Topic]protocol.Position), next: make(map[protocol.Topic]int),
+			removed: make(map[telling]protocol.Position), lapsed: make(map[telling]bool),
 		}
 		defer n.Close()
 		user, channel := rapid.SampledFrom(chatUsers), rapid.SampledFrom(chatChannels)
@@ -437,6 +466,7 @@ func TestUsers_AgainstAnOracle(t *testing.T) {
 				if rapid.Bool().Draw(t, "reset") {
 					n.followed[tp], n.next[tp] = n.b.position, len(n.b.events[tp])
 					n.Reset(tp, n.b.position)
+					n.lapse(tp)
 				} else {
 					n.unfollow(tp)
 				}

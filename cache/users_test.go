@@ -511,6 +511,47 @@ func TestJoin_WaitsForTheTopic(t *testing.T) {
 	f.wantUser(t, "UA", Fresh)
 }
 
+func TestSettled(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, "UA")
+	f.fillUser(t, bootOf("UA"), 10)
+	want := func(want protocol.Position, wantOK bool) {
+		t.Helper()
+		if p, ok := f.Settled("UA"); p != want || ok != wantOK {
+			t.Errorf("settled up to %d, %v; want %d, %v", p, ok, want, wantOK)
+		}
+	}
+	want(0, false)
+	f.event("UA", 12, joined("C2", "UA"))
+	f.event("UA", 13, joined("C1", "UA"))
+	want(11, true)
+	f.follow(11, "C2")
+	want(12, true)
+	f.follow(12, "C1")
+	want(0, false)
+	if _, ok := f.Settled("UX"); ok {
+		t.Error("somebody who is not held waits for something")
+	}
+}
+
+func TestLeftSince(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, "UA", "C1", "C2")
+	f.fillUser(t, bootOf("UA", "C1", "C2"), 10)
+	f.event("C1", 11, removed("C1", "UA"))
+	f.event("UA", 12, removed("C2", "UA"))
+	for since, want := range map[protocol.Position][]protocol.ChannelID{10: {"C1", "C2"}, 11: {"C2"}, 12: nil} {
+		got := f.LeftSince("UA", since)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("left since %d: %v, want %v", since, got, want)
+		}
+	}
+	if got := f.LeftSince("UX", 0); got != nil {
+		t.Errorf("somebody who is not held left %v", got)
+	}
+}
+
 func TestLoss_VoidsWhatHangsOnTheTopic(t *testing.T) {
 	lose := map[string]func(f *fixture, t protocol.Topic){
 		"reset":    func(f *fixture, t protocol.Topic) { f.Reset(t, 20) },

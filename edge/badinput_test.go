@@ -50,7 +50,7 @@ func TestBadInput_Frames(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", c.name, f, c.answer)
 		}
 		p.send(`{"type":"ping","id":99,"timestamp":1.5}`)
-		if f := p.next(); f != `{"reply_to":99,"timestamp":1.5,"type":"pong"}` {
+		if f := p.next(); f != `{"reply_to":99,"timestamp":1.5,"type":"pong","resume_token":"1.2.U1"}` {
 			t.Errorf("%s: the ping after it gets %s", c.name, f)
 		}
 		p.conn.Close()

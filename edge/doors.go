@@ -39,8 +39,11 @@ type Writer interface {
 
 // Hub knows who hears what.
 type Hub interface {
-	// Attach lets the session hear of everything that concerns id. When it returns, nothing that happens is missed.
-	Attach(ctx context.Context, s *Session, id protocol.Identity) error
+	// Attach lets the session hear of everything that concerns id. When it returns, nothing that happens is missed. If
+	// from is not nil, what happened since then is in the answer.
+	Attach(ctx context.Context, s *Session, id protocol.Identity, from *protocol.ResumeToken) (Resumed, error)
+	// Served returns the token for a pong: everything up to it has been delivered to the session.
+	Served(s *Session) string
 	// Detach undoes Attach.
 	Detach(s *Session)
 	// WatchPresence makes users the list of those whose presence the session hears of.

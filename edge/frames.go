@@ -70,6 +70,11 @@ func (s *Session) ping(f protocol.ClientFrame) {
 		s.fault(f, protocol.SocketErrBadFrame, "the ping is not a flat object")
 		return
 	}
+	if s.thin {
+		// Read before the pong is put behind what has been delivered.
+		token := s.edge.doors.Hub.Served(s)
+		pong = protocol.AppendFields(nil, pong, protocol.MustMarshal(map[string]string{"resume_token": token}))
+	}
 	s.put(wireText(pong), protocol.ClassControl)
 }
 

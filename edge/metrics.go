@@ -33,6 +33,7 @@ type metrics struct {
 	draining      prometheus.Gauge
 	remaining     prometheus.Gauge
 	panics        prometheus.Counter
+	resumes       *prometheus.CounterVec // mode
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -61,6 +62,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		draining:      f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
 		remaining:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
 		panics:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
+		resumes:       f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
 		deliveries:    make(map[protocol.Class]prometheus.Counter), dropped: make(map[protocol.Class]prometheus.Counter),
 	}
 	deliveries := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"})
@@ -92,6 +94,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		for _, o := range outcomes {
 			m.writes.WithLabelValues(op, o)
 		}
+	}
+	for _, mode := range []string{protocol.ResumeReplayed, protocol.ResumeLossless, protocol.ResumeResync} {
+		m.resumes.WithLabelValues(mode)
 	}
 	return m
 }

@@ -35,10 +35,11 @@ type Session struct {
 	id      protocol.Identity
 	opened  time.Time
 	thin    bool
-	batch   bool            // presence for several users in one frame
-	quiet   bool            // no_query_on_subscribe: presence_sub is not answered
-	exclude map[string]bool // event types the client does not want
-	ctx     context.Context // ends with the session: it is one
+	from    *protocol.ResumeToken // what a thin session continues from; nil if it begins
+	batch   bool                  // presence for several users in one frame
+	quiet   bool                  // no_query_on_subscribe: presence_sub is not answered
+	exclude map[string]bool       // event types the client does not want
+	ctx     context.Context       // ends with the session: it is one
 	cancel  context.CancelFunc
 	queries chan struct{} // a place per query whose answer is not written; capacity SessionQueries; never closed
 
@@ -84,6 +85,9 @@ func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
 		queries: make(chan struct{}, e.cfg.SessionQueries),
 		frames:  rate.NewLimiter(frameRate, frameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
+	}
+	if s.thin {
+		s.from = o.resumeFrom()
 	}
 	for name := range strings.SplitSeq(o.params["exclude_events"], ",") {
 		if name != "" {
@@ -254,21 +258,18 @@ func dead(code protocol.Code) bool {
 	return false
 }
 
-// welcome says hello, attaches the session and boots it. What it says stands before every event.
+// welcome attaches the session, says hello, what it missed, and the boot. All of that stands before every live event.
 func (s *Session) welcome() (outcome string, err error) {
 	e := s.edge
 	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
 	defer cancel()
-	s.say(protocol.Hello{
-		Type: protocol.FrameHello, Start: true, Region: e.cfg.Region, HostID: e.hostID,
-		Reconnect: protocol.Reconnect{
-			MinMS: int(e.cfg.ReconnectMin.Milliseconds()), MaxMS: int(e.cfg.ReconnectMax.Milliseconds()), StableMS: int(e.cfg.ReconnectStable.Milliseconds()), Jitter: "full",
-		},
-	})
-	if err := e.doors.Hub.Attach(ctx, s, s.id); err != nil {
+	resumed, err := e.doors.Hub.Attach(ctx, s, s.id, s.from)
+	s.hello(resumed)
+	if err != nil {
 		return s.refuse(err)
 	}
 	s.attached = true
+	s.replay(resumed.Events)
 	if s.thin && flag(s.opening.params["boot"]) {
 		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(s.opening.params["lazy_channels"]))
 		if err != nil {
@@ -278,6 +279,25 @@ func (s *Session) welcome() (outcome string, err error) {
 		s.sayBoot(typed(protocol.FrameCounts, counts))
 	}
 	return "ok", nil
+}
+
+// hello is the first frame, always.
+func (s *Session) hello(r Resumed) {
+	e := s.edge
+	hello := protocol.Hello{
+		Type: protocol.FrameHello, Start: true, Region: e.cfg.Region, HostID: e.hostID,
+		Reconnect: protocol.Reconnect{
+			MinMS: int(e.cfg.ReconnectMin.Milliseconds()), MaxMS: int(e.cfg.ReconnectMax.Milliseconds()), StableMS: int(e.cfg.ReconnectStable.Milliseconds()), Jitter: "full",
+		},
+	}
+	if s.thin {
+		hello.ResumeToken, hello.Resume, hello.Count, hello.Refetch = r.Token, r.Mode, len(r.Events), r.Refetch
+		hello.FastReconnect = r.Mode == protocol.ResumeReplayed || r.Mode == protocol.ResumeLossless
+		if r.Mode != "" {
+			e.metrics.resumes.WithLabelValues(r.Mode).Inc()
+		}
+	}
+	s.say(hello)
 }
 
 // typed puts a type in front of a body.

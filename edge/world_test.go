@@ -118,6 +118,7 @@ func (w *fakeWriter) events() []*protocol.Event {
 // fakeHub delivers every event to everybody. during runs within Attach, after the session is attached.
 type fakeHub struct {
 	during func(s *Session) error
+	resume func(from protocol.ResumeToken) Resumed
 
 	mu       sync.Mutex
 	sessions map[*Session]bool
@@ -125,17 +126,24 @@ type fakeHub struct {
 	watches  int
 }
 
-func (h *fakeHub) Attach(_ context.Context, s *Session, _ protocol.Identity) error {
+func (h *fakeHub) Attach(_ context.Context, s *Session, id protocol.Identity, from *protocol.ResumeToken) (Resumed, error) {
 	h.mu.Lock()
 	h.sessions[s] = true
 	h.mu.Unlock()
 	if h.during != nil {
 		if err := h.during(s); err != nil {
 			h.Detach(s)
-			return err
+			return Resumed{}, err
 		}
 	}
-	return nil
+	if from != nil && h.resume != nil {
+		return h.resume(*from), nil
+	}
+	return Resumed{Token: protocol.ResumeToken{User: id.User, Position: 1}.String()}, nil
+}
+
+func (h *fakeHub) Served(s *Session) string {
+	return protocol.ResumeToken{User: s.User(), Position: 2}.String()
 }
 
 func (h *fakeHub) Detach(s *Session) {

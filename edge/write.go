@@ -12,32 +12,35 @@ import (
 
 // wires are an event's frames, made once for all who receive it.
 type wires struct {
-	plain []byte
-	batch []byte // presence events: for sessions that are batch_presence_aware
+	plain, thin lazy
+	batch       lazy // presence events: for sessions that are batch_presence_aware
 }
 
 // Deliver hands an event over. shared belongs to the event and holds its frames once somebody has made them. It does not
 // block; it may be called from any goroutine.
 func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
-	if len(ev.Payload) == 0 || s.exclude[ev.Type] {
+	if len(ev.Payload) == 0 || s.exclude[ev.Type] || s.served(ev) {
 		return
 	}
 	w, ok := shared.Load().(*wires)
 	if !ok {
-		w = &wires{plain: wireText(ev.Payload)}
-		if user, is := protocol.PresenceOf(ev.Topic); is {
-			w.batch = wireText(protocol.MustMarshal(protocol.PresenceChange{Type: protocol.FramePresenceChange, Presence: presenceIn(ev.Payload), Users: []protocol.UserID{user}}))
-		}
-		shared.Store(w)
+		shared.CompareAndSwap(nil, new(wires))
+		w = shared.Load().(*wires) // Nobody stores anything else.
 	}
-	frame := w.plain
-	if user, is := protocol.PresenceOf(ev.Topic); is {
-		if !s.learn(ev, user) {
-			return
-		}
-		if s.batch {
-			frame = w.batch
-		}
+	user, presence := protocol.PresenceOf(ev.Topic)
+	if presence && !s.learn(ev, user) {
+		return
+	}
+	var frame []byte
+	switch {
+	case presence && s.batch:
+		frame = w.batch.get(func() []byte {
+			return protocol.MustMarshal(protocol.PresenceChange{Type: protocol.FramePresenceChange, Presence: presenceIn(ev.Payload), Users: []protocol.UserID{user}})
+		})
+	case s.thin && ev.Seq > 0:
+		frame = w.thin.get(func() []byte { return withID(ev) })
+	default:
+		frame = w.plain.get(func() []byte { return ev.Payload })
 	}
 	s.deliver(frame, ev.Class)
 }

@@ -12,10 +12,13 @@
 //
 // The index of channels holds users, not sessions: a user's sessions share one place, so the second one costs nothing.
 //
+// The hub remembers the events of the last minutes (Config), so that a session that comes back is told what it missed:
+// AttachSince. What is older, or was before the node followed a topic, has to be asked of the backend.
+//
 // Publish keeps the order of a topic; deliveries follow one another. Receivers must not block, so there is no queue
 // here to bound. What is held is bounded by what attaches: sessions (edge's admission), their users' channels, and
 // protocol.MaxPresenceIDs watched users for each session.
 //
-// Lock order: Hub.doors, then Hub.publishing, then Hub.mu. Receivers and Allow are called with publishing held but
+// Lock order: Hub.doors, then Hub.publishing, then Hub.mu, then replayLog.mu. Receivers and Allow are called with publishing held but
 // without mu, so they may read the hub, but not change it. The hub starts no goroutines.
 package fanout

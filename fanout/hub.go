@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,10 +42,14 @@ type PresenceDoor interface {
 type Options struct {
 	// Allow says whether a user who is not a full member of a workspace may hear an event of its topic. It is called
 	// for each such user and event, and must not block.
-	Allow      func(user protocol.UserID, ev *protocol.Event) bool
-	Presence   PresenceDoor
+	Allow    func(user protocol.UserID, ev *protocol.Event) bool
+	Presence PresenceDoor
+	// Lost is called, with publishing held, for a receiver that cannot be told everything: it must fetch everything again.
+	Lost       func(Receiver)
+	Config     Config
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
+	Now        func() time.Time
 }
 
 // Hub knows all sessions of the node and who hears what. It is safe for concurrent use.
@@ -52,8 +57,10 @@ type Hub struct {
 	// Static after construction.
 	allow    func(user protocol.UserID, ev *protocol.Event) bool
 	presence PresenceDoor
-	log      *slog.Logger
+	lost     func(Receiver)
+	logger   *slog.Logger
 	metrics  *metrics
+	log      *replayLog
 
 	// doors is held from a change to the call that tells of it, so that calls come in the order of changes.
 	doors sync.Mutex
@@ -87,12 +94,14 @@ type audience struct {
 	sessions   []Receiver
 	channels   map[protocol.ChannelID]struct{}
 	workspaces []protocol.WorkspaceID
+	// due has the channels that the user's own topic has put them into, and whose own event is still to come.
+	due map[protocol.ChannelID]struct{}
 }
 
 // New returns an empty hub.
 func New(o Options) *Hub {
 	h := &Hub{
-		allow: o.Allow, presence: o.Presence, log: o.Log,
+		allow: o.Allow, presence: o.Presence, lost: o.Lost, logger: o.Log, log: newReplayLog(o.Config, o.Now),
 		sessions: make(map[Receiver]*session), users: make(map[protocol.UserID]*audience),
 		channels:   make(map[protocol.ChannelID]map[*audience]struct{}),
 		workspaces: make(map[protocol.WorkspaceID]map[*audience]struct{}),
@@ -108,14 +117,21 @@ func New(o Options) *Hub {
 func (h *Hub) Attach(r Receiver, id protocol.Identity, channels func() []protocol.ChannelID) {
 	h.doors.Lock()
 	defer h.doors.Unlock()
+	if h.attach(r, id, channels) {
+		h.presence.Report([]protocol.UserID{id.User}, nil)
+	}
+}
+
+// attach reports whether it is the user's first session. It wants doors.
+func (h *Hub) attach(r Receiver, id protocol.Identity, channels func() []protocol.ChannelID) (first bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.sessions[r] != nil {
-		h.mu.Unlock()
-		h.log.Error("session attached twice")
-		return
+		h.logger.Error("session attached twice")
+		return false
 	}
 	a := h.users[id.User]
-	first := a == nil
+	first = a == nil
 	if first {
 		a = &audience{user: id.User, channels: make(map[protocol.ChannelID]struct{})}
 		h.users[id.User] = a
@@ -138,10 +154,7 @@ func (h *Hub) Attach(r Receiver, id protocol.Identity, channels func() []protoco
 		}
 		h.workspaces[w][a] = struct{}{}
 	}
-	h.mu.Unlock()
-	if first {
-		h.presence.Report([]protocol.UserID{id.User}, nil)
-	}
+	return first
 }
 
 // Detach undoes Attach and forgets what r watches. For a receiver that is not attached it does nothing.
@@ -200,6 +213,7 @@ func (h *Hub) SetRole(user protocol.UserID, role protocol.Role) {
 // Sink.Unfollowed.
 func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
 	var lost []Receiver
+	h.log.forget(t)
 	h.mu.Lock()
 	if user, ok := protocol.PresenceOf(t); ok {
 		h.forgetPresenceLocked(user)
@@ -211,6 +225,12 @@ func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
 		for a := range h.channels[protocol.ChannelID(t)] {
 			lost = append(lost, a.sessions...)
 			h.leaveLocked(a, protocol.ChannelID(t))
+		}
+		for _, a := range h.users {
+			if _, due := a.due[protocol.ChannelID(t)]; due {
+				delete(a.due, protocol.ChannelID(t))
+				lost = append(lost, a.sessions...)
+			}
 		}
 	case protocol.KindUser:
 		if a := h.users[protocol.UserID(t)]; a != nil {
@@ -264,6 +284,7 @@ func (h *Hub) Len() int {
 }
 
 func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {
+	delete(a.due, ch)
 	a.channels[ch] = struct{}{}
 	in := h.channels[ch]
 	if in == nil {

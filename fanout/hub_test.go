@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -75,14 +76,18 @@ type fixture struct {
 	door  *door
 	reg   *prometheus.Registry
 	allow func(protocol.UserID, *protocol.Event) bool
+	lost  []Receiver
 }
 
-func newFixture(testing.TB) *fixture {
+func newFixture(tb testing.TB) *fixture { return newFixtureWith(tb, Default()) }
+
+func newFixtureWith(_ testing.TB, c Config) *fixture {
 	f := &fixture{door: new(door), reg: prometheus.NewRegistry()}
 	f.allow = func(protocol.UserID, *protocol.Event) bool { return false }
 	f.Hub = New(Options{
 		Allow:    func(u protocol.UserID, ev *protocol.Event) bool { return f.allow(u, ev) },
-		Presence: f.door, Registerer: f.reg, Log: slog.New(slog.DiscardHandler),
+		Presence: f.door, Registerer: f.reg, Log: slog.New(slog.DiscardHandler), Config: c, Now: time.Now,
+		Lost: func(r Receiver) { f.lost = append(f.lost, r) },
 	})
 	return f
 }

@@ -15,6 +15,7 @@ func (h *Hub) Publish(ev *protocol.Event) {
 		h.publishPresence(ev, user)
 		return
 	}
+	h.log.remember(ev)
 	h.to, h.ask = h.to[:0], h.ask[:0]
 	switch protocol.KindOf(protocol.ObjectID(ev.Topic)) {
 	case protocol.KindChannel:
@@ -40,6 +41,9 @@ func (h *Hub) Publish(ev *protocol.Event) {
 	h.deliver(&Frame{Event: ev})
 	clear(h.to)
 	clear(h.ask)
+	if protocol.KindOf(protocol.ObjectID(ev.Topic)) == protocol.KindUser && movesMembers(ev) {
+		h.joined(ev)
+	}
 }
 
 // chooseChannel collects the audience of a channel's event. Who is added by it hears it, and who is removed by it too.

@@ -80,28 +80,6 @@ type receiver struct{ *edge.Session }
 func (r receiver) Deliver(f *fanout.Frame) { r.Session.Deliver(f.Event, &f.Shared) }
 
 // Attach implements edge.Hub. The user's state is held, so that it does not expire under the session.
-func (d doors) Attach(ctx context.Context, s *edge.Session, id protocol.Identity) error {
-	d.n.cache.Hold(id.User)
-	u, err := d.n.query.User(ctx, id)
-	if err != nil {
-		d.n.cache.Release(id.User)
-		return err
-	}
-	d.n.hub.Attach(receiver{s}, id, func() []protocol.ChannelID {
-		if now, freshness := d.n.cache.User(id.User); freshness == cache.Fresh {
-			return now.Channels() // It may have been loaded anew since.
-		}
-		return u.Channels()
-	})
-	return nil
-}
-
-// Detach implements edge.Hub.
-func (d doors) Detach(s *edge.Session) {
-	d.n.hub.Detach(receiver{s})
-	d.n.cache.Release(s.User())
-}
-
 // visibleWithin bounds the look at who may be followed: one load at most.
 const visibleWithin = 2 * time.Second
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,8 @@ type Config struct {
 	Cache cache.Config `koanf:"cache"`
 	// How reads are answered.
 	Query query.Config `koanf:"query"`
+	// What the node remembers of events for sessions that come back.
+	Fanout fanout.Config `koanf:"fanout"`
 	// Metrics, health and pprof.
 	Admin AdminConfig `koanf:"admin"`
 }
@@ -40,7 +43,7 @@ type Config struct {
 // Default returns the defaults.
 func Default() Config {
 	c := Config{
-		StopTimeout: 30 * time.Second, Edge: edge.Default(), Upstream: upstream.Default(), Cache: cache.Default(), Query: query.Default(), Admin: DefaultAdmin(),
+		StopTimeout: 30 * time.Second, Edge: edge.Default(), Upstream: upstream.Default(), Cache: cache.Default(), Query: query.Default(), Fanout: fanout.Default(), Admin: DefaultAdmin(),
 	}
 	c.Upstream.URL = "http://127.0.0.1:8090" // where flannel backend listens for edges
 	return c
@@ -55,7 +58,7 @@ func (c *Config) Validate() error {
 	for _, room := range []struct {
 		name string
 		err  error
-	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}} {
+	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}, {"fanout", c.Fanout.Validate()}} {
 		if room.err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", room.name, room.err))
 		}
@@ -63,12 +66,15 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Options of New. All are required.
+// Options of New. All are required but Listener and Dial.
 type Options struct {
 	Config Config
 	Log    *slog.Logger
 	// Registry gets the node's metrics and is served on the admin listener.
 	Registry *prometheus.Registry
+	// Listener and Dial replace the sockets of Config.Edge.Listen and Config.Upstream.URL, in tests; nil otherwise.
+	Listener net.Listener
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Node is one edge node. Run it once; Stop may be called from any goroutine, before Run too.
@@ -82,6 +88,7 @@ type Node struct {
 	hub      *fanout.Hub
 	edge     *edge.Edge
 	admin    *Admin // nil if there is none
+	applied  watermark
 
 	live     chan struct{} // closed when the stream is up for the first time
 	liveOnce sync.Once
@@ -109,7 +116,7 @@ func New(o Options) (*Node, error) {
 // build makes the rooms from the backend to the door.
 func (n *Node) build(o Options) (err error) {
 	component := func(name string) *slog.Logger { return o.Log.With("component", name) }
-	if n.upstream, err = upstream.New(n.cfg.Upstream, upstream.Options{Log: component("upstream"), Registerer: o.Registry}); err != nil {
+	if n.upstream, err = upstream.New(n.cfg.Upstream, upstream.Options{Log: component("upstream"), Registerer: o.Registry, Dial: o.Dial}); err != nil {
 		return fmt.Errorf("build upstream: %w", err)
 	}
 	if n.cache, err = cache.New(cache.Options{Config: n.cfg.Cache, Log: component("cache"), Registerer: o.Registry, Now: time.Now}); err != nil {
@@ -120,10 +127,12 @@ func (n *Node) build(o Options) (err error) {
 	}); err != nil {
 		return fmt.Errorf("build query: %w", err)
 	}
-	n.hub = fanout.New(fanout.Options{Allow: n.query.Allow, Presence: presence{n.upstream}, Registerer: o.Registry, Log: component("fanout")})
+	n.hub = fanout.New(fanout.Options{
+		Config: n.cfg.Fanout, Allow: n.query.Allow, Presence: presence{n.upstream}, Lost: tellLost, Log: component("fanout"), Registerer: o.Registry, Now: time.Now,
+	})
 	if n.edge, err = edge.New(n.cfg.Edge, edge.Options{
 		Doors: edge.Doors{Queries: doors{n}, Writer: n.upstream, Hub: doors{n}}, Log: component("edge"), Registerer: o.Registry, Now: time.Now,
-		HostID: "flannel-" + strings.ToLower(rand.Text()[:8]),
+		HostID: "flannel-" + strings.ToLower(rand.Text()[:8]), Listener: o.Listener,
 	}); err != nil {
 		return fmt.Errorf("build edge: %w", err)
 	}

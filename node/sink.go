@@ -23,17 +23,15 @@ func (s sink) Event(ev *protocol.Event) {
 
 // Followed implements upstream.Sink.
 func (s sink) Followed(t protocol.Topic, seq protocol.Seq, p protocol.Position) {
+	s.n.hub.Followed(t, seq, p) // Before the cache: see doors.Served.
 	s.n.cache.Followed(t, seq, p)
 }
 
 // Reset implements upstream.Sink. Who heard of the topic has missed something: they are told to start anew.
 func (s sink) Reset(t protocol.Topic, p protocol.Position) {
 	s.n.cache.Reset(t, p)
-	s.n.hub.Forget(t, func(r fanout.Receiver) {
-		if rec, ok := r.(receiver); ok {
-			rec.Goodbye(protocol.CloseResync, 0)
-		}
-	})
+	s.n.hub.Forget(t, tellLost)
+	s.n.hub.Followed(t, 0, p)
 }
 
 // Unfollowed implements upstream.Sink.
@@ -45,6 +43,8 @@ func (s sink) Unfollowed(t protocol.Topic) {
 // Watermark implements upstream.Sink. Writers who wait to read their own writes are woken by it.
 func (s sink) Watermark(p protocol.Position) {
 	s.n.cache.Watermark(p)
+	s.n.hub.Watermark(p)
+	s.n.applied.raise(p)
 	s.n.edge.Advanced(p)
 }
 
@@ -53,5 +53,12 @@ func (s sink) Live(up bool) {
 	s.n.cache.Live(up)
 	if up {
 		s.n.liveOnce.Do(func() { close(s.n.live) })
+	}
+}
+
+// tellLost ends a session that cannot be told everything: it comes back and is told what to fetch again.
+func tellLost(r fanout.Receiver) {
+	if rec, ok := r.(receiver); ok {
+		rec.Goodbye(protocol.CloseResync, 0)
 	}
 }

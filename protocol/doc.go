@@ -21,6 +21,9 @@
 //
 //	server  boot, counts                            right behind hello, if the address said boot=1
 //	client  query {id, method, args}                {"reply_to":id, …}; pipelined, answered in any order
+//	client  view {channels}                         no answer; other channels come as badge from now on
+//	server  objects {users, channels, bots}         right before the event that needs them
+//	server  hello, pong carry resume_token          resume=TOKEN in the address continues from there: resume.go
 //	server  resync {refetch}                        something was lost; a close frame follows
 //
 // # Edge and backend

@@ -13,6 +13,8 @@ const (
 	MaxText = 4000
 	// MaxPresenceIDs is the most users that one session may follow or ask for.
 	MaxPresenceIDs = 500
+	// MaxView is the most channels that a session may have in view.
+	MaxView = 100
 	// ThinVersion is the value of flannel= in a socket URL that asks for thin mode.
 	ThinVersion = "3"
 )
@@ -29,16 +31,17 @@ const (
 	FrameQuery         = "query"
 	FrameView          = "view"
 
-	FrameHello          = "hello"
-	FrameError          = "error"
-	FrameGoodbye        = "goodbye"
-	FrameReconnectURL   = "reconnect_url"
-	FramePresenceChange = "presence_change"
-	FrameBoot           = "boot"
-	FrameCounts         = "counts"
-	FrameObjects        = "objects"
-	FrameBadge          = "badge"
-	FrameResync         = "resync"
+	FrameHello           = "hello"
+	FrameError           = "error"
+	FrameGoodbye         = "goodbye"
+	FrameReconnectURL    = "reconnect_url"
+	FramePresenceChange  = "presence_change"
+	FrameBoot            = "boot"
+	FrameCounts          = "counts"
+	FrameObjects         = "objects"
+	FrameBadge           = "badge"
+	FrameResync          = "resync"
+	FrameUserInvalidated = "user_invalidated"
 )
 
 // Error codes inside socket frames, as the dialect has them.
@@ -101,6 +104,12 @@ type Hello struct {
 	Region        string    `json:"region"`
 	HostID        string    `json:"host_id"`
 	Reconnect     Reconnect `json:"reconnect"`
+	// Of thin sessions. ResumeToken continues from before what follows this hello. Resume, Count and Refetch answer
+	// resume=.
+	ResumeToken string   `json:"resume_token,omitempty"`
+	Resume      string   `json:"resume,omitempty"`
+	Count       int      `json:"count,omitempty"`
+	Refetch     []string `json:"refetch,omitempty"`
 }
 
 // Reconnect is the policy for clients that lose the connection: wait a random time between 0 and a bound that starts
@@ -170,6 +179,40 @@ type PresenceFrame struct {
 type QueryFrame struct {
 	Method string          `json:"method"`
 	Args   json.RawMessage `json:"args"`
+}
+
+// ViewFrame is a thin client's word on what is on its screen: the full list each time. Events of other channels come as
+// BadgeFrame. A session that never sent one, nor named view= in its URL, gets everything.
+type ViewFrame struct {
+	Channels []ChannelID `json:"channels"`
+}
+
+// BadgeFrame tells a thin session that a channel out of view moved: at most one per channel and second, with the last
+// state.
+type BadgeFrame struct {
+	Type         string    `json:"type"` // "badge"
+	Channel      ChannelID `json:"channel"`
+	Latest       TS        `json:"latest"`
+	LastRead     TS        `json:"last_read"`
+	MentionCount int       `json:"mention_count"`
+	HasUnreads   bool      `json:"has_unreads"`
+}
+
+// ObjectsFrame carries the objects that the next event needs and the session was not recently given.
+type ObjectsFrame struct {
+	Type     string            `json:"type"` // "objects"
+	Users    []json.RawMessage `json:"users,omitempty"`
+	Channels []json.RawMessage `json:"channels,omitempty"`
+	Bots     []json.RawMessage `json:"bots,omitempty"`
+}
+
+// UserInvalidated tells a thin session to drop a user that it was not recently given: fetch it again if it matters.
+type UserInvalidated struct {
+	Type string `json:"type"` // "user_invalidated"
+	User struct {
+		ID UserID `json:"id"`
+	} `json:"user"`
+	EventTS string `json:"event_ts"`
 }
 
 // PresenceChange tells the presence of one user (User), or of several if the client is batch_presence_aware (Users).

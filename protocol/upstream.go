@@ -16,6 +16,7 @@ const (
 	CallObjects  = "objects"
 	CallMembers  = "members"
 	CallList     = "list"
+	CallReplay   = "replay"
 	// CallForward is followed by the method's name: /upstream/v1/forward/chat.postMessage.
 	CallForward = "forward"
 	// CallStream is the websocket.
@@ -23,7 +24,7 @@ const (
 )
 
 // Calls lists the calls of the contract, for closed label sets.
-var Calls = []string{CallIdentify, CallBoot, CallObjects, CallMembers, CallList, CallForward, CallStream}
+var Calls = []string{CallIdentify, CallBoot, CallObjects, CallMembers, CallList, CallReplay, CallForward, CallStream}
 
 // Headers of a forwarded request and its answer. The body, the query and the content type are the client's, verbatim.
 const (
@@ -45,6 +46,8 @@ const (
 	MaxObjectIDs      = 1000
 	MaxMembersLimit   = 10000
 	MaxListLimit      = 1000
+	MaxReplayTopics   = 1000
+	MaxReplayEvents   = 10000
 	MaxStreamTopics   = 1000 // topics in one subscribe or unsubscribe frame
 )
 
@@ -180,9 +183,12 @@ type ListRequest struct {
 	Workspace WorkspaceID `json:"workspace"`
 	Kind      Kind        `json:"kind"`
 	Order     ListOrder   `json:"order"`
-	Cursor    string      `json:"cursor,omitempty"`
-	Limit     int         `json:"limit"`
-	AtLeast   Position    `json:"at_least,omitempty"`
+	// Query leaves only the entries of which each word of it begins a word (ListEntry.Matches), if it is not empty. A
+	// query without words matches everything.
+	Query   string   `json:"query,omitempty"`
+	Cursor  string   `json:"cursor,omitempty"`
+	Limit   int      `json:"limit"`
+	AtLeast Position `json:"at_least,omitempty"`
 }
 
 // ListAnswer is one page; NextCursor is empty on the last.
@@ -207,6 +213,23 @@ type ListEntry struct {
 	Bot         bool   `json:"bot,omitempty"`
 	App         bool   `json:"app,omitempty"`
 	NumMembers  int    `json:"num_members,omitempty"`
+}
+
+// ReplayRequest asks for the events of topics above a position each (TopicState.Position, which must be set), for
+// sessions that were elsewhere meanwhile. At most Limit events (MaxReplayEvents if 0).
+type ReplayRequest struct {
+	Topics  []TopicState `json:"topics"`
+	Limit   int          `json:"limit,omitempty"`
+	AtLeast Position     `json:"at_least,omitempty"`
+}
+
+// ReplayAnswer has, of every topic that is not in Gone, all events above its position and up to Position, in order of
+// position, and in seq order per topic. Gone lists the topics whose replay does not reach back that far, or that had to
+// be left out because of the limit; none of their events is in Events.
+type ReplayAnswer struct {
+	Events   []*Event `json:"events"`
+	Gone     []Topic  `json:"gone,omitempty"`
+	Position Position `json:"position"`
 }
 
 // ErrorAnswer is the body of an upstream answer whose status is not 200.

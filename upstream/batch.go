@@ -24,8 +24,8 @@ type batcher[G, K comparable, V any] struct {
 	maxKeys  int // in one load
 	maxBytes int // of keys in one load
 	size     func(K) int
-	// send loads keys as of atLeast or later. It calls seal when it is about to send; the keys are not complete before.
-	send func(group G, seal func() (keys []K, atLeast protocol.Position)) (answers map[K]V, p protocol.Position, err error)
+	// send loads what is asked for. It calls seal when it is about to send; the keys are not complete before.
+	send func(group G, seal func() asked[K]) (answers map[K]V, p protocol.Position, err error)
 	// start runs a batch on a goroutine that somebody waits for; false if there will be none any more.
 	start  func(func()) bool
 	closed <-chan struct{}
@@ -45,6 +45,14 @@ type groupKey[G, K comparable] struct {
 	key   K
 }
 
+// asked is what one load asks for: keys as of atLeast or later. It does not change once it is sealed.
+type asked[K comparable] struct {
+	keys    []K
+	atLeast protocol.Position
+	// from is, in loads of the past, the lowest position of each key above which somebody wants events; else nil.
+	from map[K]protocol.Position
+}
+
 // batch is one load on its way.
 type batch[G, K comparable, V any] struct {
 	group G
@@ -52,10 +60,9 @@ type batch[G, K comparable, V any] struct {
 	full, done chan struct{}
 
 	// guarded by batcher.mu until sealed
-	keys    []K
-	bytes   int
-	atLeast protocol.Position
-	sealed  bool
+	asked[K]
+	bytes  int
+	sealed bool
 
 	// written before done is closed
 	answers  map[K]V
@@ -66,7 +73,12 @@ type batch[G, K comparable, V any] struct {
 // get returns the answers for keys, each as of a position at or above atLeast, and the lowest of these positions. A key
 // without an answer is not in the map.
 func (b *batcher[G, K, V]) get(ctx context.Context, group G, keys []K, atLeast protocol.Position) (map[K]V, protocol.Position, error) {
-	waits, err := b.join(group, keys, atLeast)
+	return b.past(ctx, group, keys, nil, atLeast)
+}
+
+// past is get for loads of the past: from has a position for each key, in order.
+func (b *batcher[G, K, V]) past(ctx context.Context, group G, keys []K, from []protocol.Position, atLeast protocol.Position) (map[K]V, protocol.Position, error) {
+	waits, err := b.join(group, keys, from, atLeast)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -95,7 +107,7 @@ func (b *batcher[G, K, V]) get(ctx context.Context, group G, keys []K, atLeast p
 }
 
 // join puts each key into a batch and returns which key waits for which.
-func (b *batcher[G, K, V]) join(group G, keys []K, atLeast protocol.Position) (map[*batch[G, K, V]][]K, error) {
+func (b *batcher[G, K, V]) join(group G, keys []K, from []protocol.Position, atLeast protocol.Position) (map[*batch[G, K, V]][]K, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.pending+len(keys) > b.limit {
@@ -103,24 +115,33 @@ func (b *batcher[G, K, V]) join(group G, keys []K, atLeast protocol.Position) (m
 		return nil, &failure{code: codeLimited, public: unavailable(0, "too many loads are waiting"), unsent: true}
 	}
 	waits := make(map[*batch[G, K, V]][]K, 1)
-	for _, k := range keys {
+	for i, k := range keys {
 		at := groupKey[G, K]{group, k}
 		coming := b.coming[at]
 		switch {
 		case coming == nil:
-		case coming.atLeast >= atLeast:
+		case coming.atLeast >= atLeast && (from == nil || coming.from[k] <= from[i]):
 			b.m.joined.Inc()
 			waits[coming] = append(waits[coming], k)
 			continue
 		case !coming.sealed:
 			b.m.joined.Inc()
-			coming.atLeast = atLeast
+			coming.atLeast = max(coming.atLeast, atLeast)
+			if from != nil {
+				coming.from[k] = min(coming.from[k], from[i])
+			}
 			waits[coming] = append(waits[coming], k)
 			continue
 		}
 		into, err := b.openLocked(group)
 		if err != nil {
 			return nil, err
+		}
+		if from != nil {
+			if into.from == nil {
+				into.from = make(map[K]protocol.Position)
+			}
+			into.from[k] = from[i]
 		}
 		b.addLocked(into, k, atLeast)
 		waits[into] = append(waits[into], k)
@@ -164,7 +185,7 @@ func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
 		}
 		timer.Stop()
 	}
-	answers, position, err := b.send(w.group, func() ([]K, protocol.Position) { return b.seal(w) })
+	answers, position, err := b.send(w.group, func() asked[K] { return b.seal(w) })
 	b.seal(w) // It was refused before it was sent: nobody may join any more.
 
 	b.mu.Lock()
@@ -180,7 +201,7 @@ func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
 }
 
 // seal closes the batch to others. Calls after the first change nothing.
-func (b *batcher[G, K, V]) seal(w *batch[G, K, V]) ([]K, protocol.Position) {
+func (b *batcher[G, K, V]) seal(w *batch[G, K, V]) asked[K] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !w.sealed {
@@ -189,5 +210,5 @@ func (b *batcher[G, K, V]) seal(w *batch[G, K, V]) ([]K, protocol.Position) {
 			delete(b.open, w.group)
 		}
 	}
-	return w.keys, w.atLeast
+	return w.asked
 }

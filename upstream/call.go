@@ -26,7 +26,7 @@ type call struct {
 	wait    time.Duration // for a place under the limits
 	breaker circuitbreaker.CircuitBreaker[any]
 	limiter adaptivelimiter.AdaptiveLimiter[any]
-	gate    *gate // boot only, else nil
+	gate    *gate // boot and replay, else nil
 	// repeat retries everything that may succeed later; once only what the backend has not seen.
 	repeat, once failsafe.Policy[any]
 	m            *callMetrics
@@ -173,7 +173,7 @@ func (c *call) revive() {
 // callTimeout is how long one attempt may take.
 func callTimeout(cfg *Config, name string) time.Duration {
 	switch name {
-	case protocol.CallBoot:
+	case protocol.CallBoot, protocol.CallReplay:
 		return cfg.BootTimeout
 	case protocol.CallForward:
 		return cfg.ForwardTimeout

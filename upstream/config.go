@@ -23,7 +23,7 @@ type Config struct {
 	DialTimeout time.Duration `koanf:"dial_timeout"`
 	// LoadTimeout bounds one attempt of a load.
 	LoadTimeout time.Duration `koanf:"load_timeout"`
-	// BootTimeout bounds one attempt of a boot load, which is the heaviest.
+	// BootTimeout bounds one attempt of a boot or a replay load, which are the heaviest.
 	BootTimeout time.Duration `koanf:"boot_timeout"`
 	// ForwardTimeout bounds the wait for the first byte of a forwarded call's answer, and for each next part of it. The
 	// whole of a large answer may take longer.
@@ -56,7 +56,8 @@ type Config struct {
 	// MinConcurrency and MaxConcurrency bound the adaptive limit of calls in the air, per kind of load.
 	MinConcurrency int `koanf:"min_concurrency"`
 	MaxConcurrency int `koanf:"max_concurrency"`
-	// BootConcurrency bounds the boot loads in the air, below the adaptive limit. It can be changed while running.
+	// BootConcurrency bounds the boot and replay loads in the air, together and below the adaptive limit. It can be
+	// changed while running.
 	BootConcurrency int `koanf:"boot_concurrency"`
 
 	// BreakerFailures is the share of failed calls within BreakerWindow that opens the circuit breaker of a kind of call,

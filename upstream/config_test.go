@@ -103,8 +103,8 @@ func TestMetrics_ExistAtZero(t *testing.T) {
 		series[f.GetName()] = len(f.GetMetric())
 	}
 	for name, n := range map[string]int{
-		"requests_total": 6 * len(codes), "request_duration_seconds": 6, "inflight": 6, "retries_total": 6,
-		"joined_total": 6, "batch_size": 6, "breaker_state": 18, "limit": 6, "boot_limit": 1, "stream_up": 1,
+		"requests_total": 7 * len(codes), "request_duration_seconds": 7, "inflight": 7, "retries_total": 7,
+		"joined_total": 7, "batch_size": 7, "breaker_state": 21, "limit": 7, "boot_limit": 1, "stream_up": 1,
 		"stream_lag_seconds": 1, "stream_reconnects_total": len(ends), "stream_frames_total": 2 * len(streamFrames),
 		"stream_events_total": 4, "stream_resets_total": 3, "topics": 3, "topics_refused_total": 1,
 		"publish_dropped_total": 3,

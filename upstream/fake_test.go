@@ -1,10 +1,12 @@
 package upstream
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -170,6 +172,10 @@ func (f *fake) answer(name string, body []byte) (int, any) {
 			a.Objects = append(a.Objects, protocol.Object{ID: id, Kind: protocol.KindOf(id), Version: 1, Owner: req.Workspace, Topic: protocol.Topic(req.Workspace), Body: json.RawMessage(`{"id":"` + string(id) + `"}`)})
 		}
 		return 200, a
+	case protocol.CallReplay:
+		var req protocol.ReplayRequest
+		_ = json.Unmarshal(body, &req)
+		return 200, f.replay(req)
 	case protocol.CallMembers:
 		var req protocol.MembersRequest
 		_ = json.Unmarshal(body, &req)
@@ -180,6 +186,27 @@ func (f *fake) answer(name string, body []byte) (int, any) {
 		return 200, protocol.ListAnswer{Entries: []protocol.ListEntry{{ID: "U1", Version: 1, SortName: "ana"}}, Position: max(position, req.AtLeast)}
 	}
 	return 404, protocol.ErrorAnswer{Error: protocol.CodeUnknownMethod}
+}
+
+// replay answers from the log.
+func (f *fake) replay(req protocol.ReplayRequest) protocol.ReplayAnswer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := protocol.ReplayAnswer{Events: []*protocol.Event{}, Position: max(f.position, req.AtLeast)}
+	for _, t := range req.Topics {
+		events := f.log[t.Topic]
+		from := 0
+		for from < len(events) && events[from].Position <= *t.Position {
+			from++
+		}
+		if from < f.forgotten[t.Topic] || len(a.Events)+len(events)-from > req.Limit {
+			a.Gone = append(a.Gone, t.Topic)
+			continue
+		}
+		a.Events = append(a.Events, events[from:]...)
+	}
+	slices.SortStableFunc(a.Events, func(x, y *protocol.Event) int { return cmp.Compare(x.Position, y.Position) })
+	return a
 }
 
 func (f *fake) serveStream(w http.ResponseWriter, r *http.Request) {

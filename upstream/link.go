@@ -90,6 +90,7 @@ func (u *Upstream) connect(ctx context.Context) (*link, ending) {
 		return nil, ending{endHello, end.err}
 	}
 	countFrame(u.metrics.framesIn, protocol.StreamHello)
+	u.replayFrom.Store(uint64(c.hello.ReplayFrom))
 	c.heartbeat = time.Duration(c.hello.HeartbeatMS) * time.Millisecond
 	if c.heartbeat <= 0 {
 		c.heartbeat = defaultHeartbeat

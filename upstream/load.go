@@ -22,6 +22,7 @@ type batchers struct {
 	objects  *batcher[protocol.WorkspaceID, protocol.ObjectID, *protocol.Object] // nil: missing
 	members  *batcher[protocol.MembersRequest, one, *protocol.MembersAnswer]
 	list     *batcher[protocol.ListRequest, one, *protocol.ListAnswer]
+	replay   *batcher[company, protocol.Topic, past]
 }
 
 func (u *Upstream) newBatchers() batchers {
@@ -31,11 +32,12 @@ func (u *Upstream) newBatchers() batchers {
 		objects:  newBatcher(u, protocol.CallObjects, protocol.MaxObjectIDs, u.sendObjects),
 		members:  newBatcher(u, protocol.CallMembers, 1, u.sendMembers),
 		list:     newBatcher(u, protocol.CallList, 1, u.sendList),
+		replay:   newBatcher(u, protocol.CallReplay, protocol.MaxReplayTopics, u.sendReplay),
 	}
 }
 
 func newBatcher[G, K comparable, V any](u *Upstream, name string, maxKeys int,
-	send func(group G, seal func() ([]K, protocol.Position)) (map[K]V, protocol.Position, error),
+	send func(group G, seal func() asked[K]) (map[K]V, protocol.Position, error),
 ) *batcher[G, K, V] {
 	b := &batcher[G, K, V]{
 		window: u.cfg.BatchWindow, maxKeys: maxKeys, maxBytes: maxKeyBytes, size: keySize[K], send: send,
@@ -56,6 +58,8 @@ func keySize[K comparable](k K) int {
 		return len(k) + 3
 	case protocol.ObjectID:
 		return len(k) + 3
+	case protocol.Topic:
+		return len(k) + 48 // {"topic":"…","position":…},
 	default:
 		return 0
 	}
@@ -74,10 +78,10 @@ func (u *Upstream) Identify(ctx context.Context, token string) (protocol.Identit
 	return answers[token], p, nil
 }
 
-func (u *Upstream) sendIdentify(_ one, seal func() ([]string, protocol.Position)) (map[string]protocol.Identity, protocol.Position, error) {
+func (u *Upstream) sendIdentify(_ one, seal func() asked[string]) (map[string]protocol.Identity, protocol.Position, error) {
 	var tokens []string
 	answer, err := load[protocol.IdentifyAnswer](u, protocol.CallIdentify, func() (any, int) {
-		tokens, _ = seal()
+		tokens = seal().keys
 		return protocol.IdentifyRequest{Tokens: tokens}, len(tokens)
 	}, func(a *protocol.IdentifyAnswer) error {
 		if len(a.Identities) != len(tokens) {
@@ -109,28 +113,27 @@ func (u *Upstream) Boot(ctx context.Context, user protocol.UserID, atLeast proto
 	return answers[user], p, nil
 }
 
-func (u *Upstream) sendBoot(_ one, seal func() ([]protocol.UserID, protocol.Position)) (map[protocol.UserID]protocol.UserBoot, protocol.Position, error) {
-	var users []protocol.UserID
-	var atLeast protocol.Position
+func (u *Upstream) sendBoot(_ one, seal func() asked[protocol.UserID]) (map[protocol.UserID]protocol.UserBoot, protocol.Position, error) {
+	var want asked[protocol.UserID]
 	answer, err := load[protocol.BootAnswer](u, protocol.CallBoot, func() (any, int) {
-		users, atLeast = seal()
-		return protocol.BootRequest{Users: users, AtLeast: atLeast}, len(users)
+		want = seal()
+		return protocol.BootRequest{Users: want.keys, AtLeast: want.atLeast}, len(want.keys)
 	}, func(a *protocol.BootAnswer) error {
-		if len(a.Users) != len(users) {
-			return badAnswer("%d boots for %d users", len(a.Users), len(users))
+		if len(a.Users) != len(want.keys) {
+			return badAnswer("%d boots for %d users", len(a.Users), len(want.keys))
 		}
 		for i := range a.Users {
-			if a.Users[i].Error == "" && a.Users[i].User != users[i] {
+			if a.Users[i].Error == "" && a.Users[i].User != want.keys[i] {
 				return badAnswer("boot %d is of another user", i)
 			}
 		}
-		return reached(a.Position, atLeast)
+		return reached(a.Position, want.atLeast)
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	m := make(map[protocol.UserID]protocol.UserBoot, len(users))
-	for i, user := range users {
+	m := make(map[protocol.UserID]protocol.UserBoot, len(want.keys))
+	for i, user := range want.keys {
 		m[user] = answer.Users[i]
 	}
 	return m, answer.Position, nil
@@ -174,26 +177,26 @@ func (u *Upstream) Objects(ctx context.Context, ws protocol.WorkspaceID, ids []p
 	return answer, nil
 }
 
-func (u *Upstream) sendObjects(ws protocol.WorkspaceID, seal func() ([]protocol.ObjectID, protocol.Position)) (map[protocol.ObjectID]*protocol.Object, protocol.Position, error) {
+func (u *Upstream) sendObjects(ws protocol.WorkspaceID, seal func() asked[protocol.ObjectID]) (map[protocol.ObjectID]*protocol.Object, protocol.Position, error) {
 	var found map[protocol.ObjectID]*protocol.Object
 	answer, err := load[protocol.ObjectsAnswer](u, protocol.CallObjects, func() (any, int) {
-		ids, atLeast := seal()
-		return protocol.ObjectsRequest{Workspace: ws, IDs: ids, AtLeast: atLeast}, len(ids)
+		want := seal()
+		return protocol.ObjectsRequest{Workspace: ws, IDs: want.keys, AtLeast: want.atLeast}, len(want.keys)
 	}, func(a *protocol.ObjectsAnswer) error {
-		ids, atLeast := seal()
-		found = make(map[protocol.ObjectID]*protocol.Object, len(ids))
+		want := seal()
+		found = make(map[protocol.ObjectID]*protocol.Object, len(want.keys))
 		for i := range a.Objects {
 			found[a.Objects[i].ID] = &a.Objects[i]
 		}
 		for _, id := range a.Missing {
 			found[id] = nil
 		}
-		for _, id := range ids {
+		for _, id := range want.keys {
 			if _, told := found[id]; !told {
 				return badAnswer("an id is neither in objects nor in missing")
 			}
 		}
-		return reached(a.Position, atLeast)
+		return reached(a.Position, want.atLeast)
 	})
 	if err != nil {
 		return nil, 0, err
@@ -216,9 +219,9 @@ func (u *Upstream) Members(ctx context.Context, req protocol.MembersRequest) (*p
 	return answers[one{}], nil
 }
 
-func (u *Upstream) sendMembers(req protocol.MembersRequest, seal func() ([]one, protocol.Position)) (map[one]*protocol.MembersAnswer, protocol.Position, error) {
+func (u *Upstream) sendMembers(req protocol.MembersRequest, seal func() asked[one]) (map[one]*protocol.MembersAnswer, protocol.Position, error) {
 	answer, err := load[protocol.MembersAnswer](u, protocol.CallMembers, func() (any, int) {
-		_, req.AtLeast = seal()
+		req.AtLeast = seal().atLeast
 		return req, 1
 	}, func(a *protocol.MembersAnswer) error {
 		if len(a.Users) > req.Limit {
@@ -247,9 +250,9 @@ func (u *Upstream) List(ctx context.Context, req protocol.ListRequest) (*protoco
 	return answers[one{}], nil
 }
 
-func (u *Upstream) sendList(req protocol.ListRequest, seal func() ([]one, protocol.Position)) (map[one]*protocol.ListAnswer, protocol.Position, error) {
+func (u *Upstream) sendList(req protocol.ListRequest, seal func() asked[one]) (map[one]*protocol.ListAnswer, protocol.Position, error) {
 	answer, err := load[protocol.ListAnswer](u, protocol.CallList, func() (any, int) {
-		_, req.AtLeast = seal()
+		req.AtLeast = seal().atLeast
 		return req, 1
 	}, func(a *protocol.ListAnswer) error {
 		if len(a.Entries) > req.Limit {

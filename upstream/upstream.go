@@ -74,7 +74,9 @@ type Upstream struct {
 	wake chan struct{}
 
 	live atomic.Bool
-	lag  lag
+	// replayFrom is the last hello's: there is no replay from below it.
+	replayFrom atomic.Uint64
+	lag        lag
 
 	// mu guards what follows. It is never held while the sink is called or anything is sent.
 	mu      sync.Mutex
@@ -121,7 +123,7 @@ func New(cfg Config, opts Options) (*Upstream, error) {
 	for _, name := range requestCalls() {
 		u.calls[name] = newCall(name, &cfg, retries, u.metrics.calls[name], u.log)
 	}
-	u.calls[protocol.CallBoot].gate = u.bootGate
+	u.calls[protocol.CallBoot].gate, u.calls[protocol.CallReplay].gate = u.bootGate, u.bootGate
 	u.batchers = u.newBatchers()
 	u.outbox.m, u.outbox.cfg = u.metrics, &u.cfg
 	u.registerGauges(opts.Registerer)

@@ -1,0 +1,75 @@
+package edge
+
+import (
+	"sync/atomic"
+
+	"flannel/protocol"
+)
+
+// Resumed is what a session that attaches is told of its past.
+type Resumed struct {
+	// Mode is protocol.ResumeReplayed, ResumeLossless or ResumeResync; "" if the session did not ask.
+	Mode string
+	// Events to be said right after hello, in this order, before any live one.
+	Events []*protocol.Event
+	// Refetch names the topics of what has to be fetched again, or protocol.RefetchAll.
+	Refetch []string
+	// Token is the one for hello.
+	Token string
+}
+
+// resumeFrom returns the token that the client continues from, nil if it sent none. One that cannot be read is nobody's:
+// the hub then answers that everything has to be fetched again.
+func (o *opening) resumeFrom() *protocol.ResumeToken {
+	raw, ok := o.params["resume"]
+	if !ok || raw == "" {
+		return nil
+	}
+	token, err := protocol.ParseResumeToken(raw)
+	if err != nil {
+		return &protocol.ResumeToken{}
+	}
+	return &token
+}
+
+// replay says what a session missed. Its bounds are the hub's, so it does not count against the outbox.
+func (s *Session) replay(events []*protocol.Event) {
+	for _, ev := range events {
+		if s.exclude[ev.Type] {
+			continue
+		}
+		s.mu.Lock()
+		if !s.ending {
+			s.out.add(item{frame: wireText(withID(ev)), class: ev.Class, free: true})
+			s.writeLocked()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// served reports whether an event's place is one up to which the session was served before it came back: what a topic
+// that catches up tells again.
+func (s *Session) served(ev *protocol.Event) bool {
+	return s.from != nil && ev.Seq > 0 && ev.Position <= s.from.Position
+}
+
+// withID returns an event's payload for thin sessions: with its id as the last field.
+func withID(ev *protocol.Event) []byte {
+	id := protocol.EventID(ev)
+	if id == "" {
+		return ev.Payload
+	}
+	return protocol.AppendFields(nil, ev.Payload, []byte(`{"event_id":"`+id+`"}`))
+}
+
+// lazy is a frame that is made when the first session needs it.
+type lazy struct{ frame atomic.Pointer[[]byte] }
+
+func (l *lazy) get(build func() []byte) []byte {
+	if f := l.frame.Load(); f != nil {
+		return *f
+	}
+	f := wireText(build())
+	l.frame.Store(&f) // Who comes second stores the same.
+	return f
+}

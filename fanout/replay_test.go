@@ -1,0 +1,232 @@
+package fanout
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"flannel/protocol"
+)
+
+// say makes the next event of a topic, with the given seq as its position too unless told otherwise.
+func say(t protocol.Topic, seq int, effects ...protocol.Effect) *protocol.Event {
+	ev := message(t, fmt.Sprintf("%s %d", t, seq), effects...)
+	ev.Seq, ev.Position = protocol.Seq(seq), protocol.Position(seq)
+	return ev
+}
+
+func payloads(events []*protocol.Event) (list []string) {
+	for _, ev := range events {
+		list = append(list, string(ev.Payload))
+	}
+	return list
+}
+
+func (f *fixture) attachSince(user protocol.UserID, since protocol.Position, channels ...protocol.ChannelID) (*ear, map[protocol.Topic]Past) {
+	e := &ear{user: user}
+	pasts := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() []protocol.ChannelID { return channels }, since)
+	byTopic := make(map[protocol.Topic]Past)
+	for _, p := range pasts {
+		byTopic[p.Topic] = p
+	}
+	return e, byTopic
+}
+
+func TestAttachSince_TellsThePastOfEachTopic(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("C1", 0, 0)
+	f.Followed("UA", 3, 3)
+	for i := range 5 {
+		f.Publish(say("C1", i+1))
+	}
+	e, pasts := f.attachSince("UA", 3, "C1", "C2")
+	f.Publish(say("C1", 6))
+	wantHeard(t, e, "C1 6")
+	if p := pasts["C1"]; !p.Whole || p.Seq != 5 || p.Last != 5 || !slices.Equal(payloads(p.Events), []string{"C1 4", "C1 5"}) {
+		t.Errorf("C1: %+v", p)
+	}
+	if p := pasts["UA"]; !p.Whole || p.Seq != 3 || len(p.Events) > 0 {
+		t.Errorf("UA: %+v", p)
+	}
+	for _, topic := range []protocol.Topic{"C2", "T1"} {
+		if p, ok := pasts[topic]; !ok || p.Whole || p.Seq != 0 {
+			t.Errorf("%s: %+v, %v", topic, p, ok)
+		}
+	}
+	if p := f.Past("UA", 2); p.Whole {
+		t.Error("UA is known only from 3 on")
+	}
+	f.Forget("C1", nil)
+	if p := f.Past("C1", 5); p.Whole {
+		t.Error("C1 was forgotten")
+	}
+}
+
+func TestReplay_Bounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixtureWith(t, Config{ReplayEvents: 3, ReplayBytes: 1 << 20, ReplayFor: time.Minute})
+		f.Followed("C1", 0, 0)
+		f.Followed("C2", 0, 0)
+		for i := range 4 {
+			f.Publish(say("C1", i+1))
+		}
+		f.Publish(say("C2", 1))
+		if p := f.Past("C1", 2); !p.Whole || len(p.Events) != 2 {
+			t.Errorf("the newest are gone: %+v", p)
+		}
+		if p := f.Past("C1", 1); p.Whole {
+			t.Errorf("more is remembered than may be: %+v", p)
+		}
+		if p := f.Past("C2", 0); !p.Whole || len(p.Events) != 1 {
+			t.Errorf("C2: %+v", p)
+		}
+		time.Sleep(time.Minute)
+		f.Watermark(4)
+		if p := f.Past("C2", 0); p.Whole {
+			t.Errorf("C2 after a minute: %+v", p)
+		}
+		if p := f.Past("C2", 1); !p.Whole || len(p.Events) > 0 {
+			t.Errorf("C2 from its last event: %+v", p)
+		}
+		if f.log.bytes != 0 {
+			t.Errorf("%d bytes are counted when nothing is remembered", f.log.bytes)
+		}
+	})
+}
+
+func TestBehind_WaitsForTopicsThatCatchUp(t *testing.T) {
+	f := newFixture(t)
+	a, b := f.attach("UA", protocol.RoleMember, "C1"), f.attach("UB", protocol.RoleMember, "C2")
+	f.Followed("C2", 0, 9)
+	f.Watermark(10)
+	f.Followed("C1", 5, 7)
+	if p := f.Behind(a, f.Applied()); p != 7 {
+		t.Errorf("the member of a topic that catches up was served up to %d", p)
+	}
+	if p := f.Behind(b, f.Applied()); p != 10 {
+		t.Errorf("somebody else was served up to %d", p)
+	}
+	f.Watermark(10)
+	if p := f.Behind(a, f.Applied()); p != 10 {
+		t.Errorf("when it has caught up, %d", p)
+	}
+}
+
+// TestPublish_JoinThatTheChannelToldFirst: C1's event that adds UA is published, then UA's first session attaches while
+// the user state does not know of it, then UA's own event tells of it. The channel's event had put nobody into C1, so UA
+// heard nothing of C1 for as long as the session lasted.
+func TestPublish_JoinThatTheChannelToldFirst(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("C1", 0, 0)
+	f.Followed("UA", 0, 0)
+	f.Publish(say("C1", 1))
+	f.Publish(say("C1", 2, added("C1", "UA")))
+	f.Publish(say("C1", 3))
+	a := f.attach("UA", protocol.RoleMember)
+	own := message("UA", "joined", added("C1", "UA"))
+	own.Seq, own.Position = 1, 2
+	f.Publish(own)
+	wantHeard(t, a, "joined", "C1 2", "C1 3")
+	f.Publish(say("C1", 4))
+	wantHeard(t, a, "C1 4")
+}
+
+func TestPublish_JoinAndRemovalThatTheChannelToldFirst(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("C1", 0, 0)
+	f.Followed("UA", 0, 0)
+	f.Publish(say("C1", 1, added("C1", "UA")))
+	f.Publish(say("C1", 2))
+	f.Publish(say("C1", 3, removed("C1", "UA")))
+	f.Publish(say("C1", 4))
+	a := f.attach("UA", protocol.RoleMember)
+	own := message("UA", "joined", added("C1", "UA"))
+	own.Seq, own.Position = 1, 1
+	f.Publish(own)
+	wantHeard(t, a, "joined", "C1 1", "C1 2", "C1 3")
+	f.Publish(say("C1", 5))
+	wantHeard(t, a)
+}
+
+func TestForget_TellsThoseWhoseJoinWasOnItsWay(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("UA", 0, 0)
+	a := f.attach("UA", protocol.RoleMember)
+	own := message("UA", "joined", added("C1", "UA"))
+	own.Seq, own.Position = 1, 2
+	f.Publish(own) // C1 is not followed yet
+	var stale []Receiver
+	f.Forget("C1", func(r Receiver) { stale = append(stale, r) })
+	if !slices.Equal(stale, []Receiver{a}) {
+		t.Errorf("%d receivers are told", len(stale))
+	}
+}
+
+// TestAttachSince_AgainstHearingAll: a session that comes back at any time has heard before, is told, and hears live, all
+// together, each event of its topics once and in order; or it is told that the memory does not reach back.
+func TestAttachSince_AgainstHearingAll(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := newFixtureWith(nil, Config{ReplayEvents: rapid.SampledFrom([]int{0, 3, 1000}).Draw(t, "bound"), ReplayBytes: 1 << 20, ReplayFor: time.Hour})
+		topics := []protocol.Topic{"UA", "C1", "C2", "T1"}
+		seqs := make(map[protocol.Topic]protocol.Seq)
+		var position protocol.Position
+		for _, topic := range topics {
+			f.Followed(topic, 0, 0)
+		}
+		said := make(map[protocol.Topic][]string)
+		publish := func(t *rapid.T) {
+			for range rapid.IntRange(0, 8).Draw(t, "events") {
+				topic := rapid.SampledFrom(topics).Draw(t, "topic")
+				position++
+				seqs[topic]++
+				ev := message(topic, fmt.Sprint(position))
+				ev.Seq, ev.Position = seqs[topic], position
+				f.Publish(ev)
+				said[topic] = append(said[topic], string(ev.Payload))
+			}
+			f.Watermark(position)
+		}
+		got := make(map[protocol.Topic][]string)
+		hear := func(events []*protocol.Event) {
+			for _, ev := range events {
+				got[ev.Topic] = append(got[ev.Topic], string(ev.Payload))
+			}
+		}
+		live := func(e *ear) {
+			for _, frame := range e.frames {
+				hear([]*protocol.Event{frame.Event})
+			}
+		}
+		e, _ := f.attachSince("UA", 0, "C1", "C2")
+		for range rapid.IntRange(1, 4).Draw(t, "breaks") {
+			publish(t)
+			live(e)
+			served := f.Behind(e, f.Applied())
+			f.Detach(e)
+			publish(t)
+			var pasts map[protocol.Topic]Past
+			e, pasts = f.attachSince("UA", served, "C1", "C2")
+			for _, topic := range topics {
+				if !pasts[topic].Whole {
+					got[topic] = slices.Clone(said[topic]) // It is asked of the backend.
+					if pasts[topic].Seq != seqs[topic] {
+						t.Fatalf("%s stands at %d, not %d", topic, pasts[topic].Seq, seqs[topic])
+					}
+					continue
+				}
+				hear(pasts[topic].Events)
+			}
+		}
+		publish(t)
+		live(e)
+		for _, topic := range topics {
+			if !slices.Equal(got[topic], said[topic]) {
+				t.Fatalf("of %s it heard %v, want %v", topic, got[topic], said[topic])
+			}
+		}
+	})
+}
