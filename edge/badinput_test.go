@@ -41,7 +41,8 @@ func TestBadInput_Frames(t *testing.T) {
 		{"query without method", `{"id":10,"type":"query"}`, `{"reply_to":10,"ok":false,"error":"unknown_method"}`},
 		{"query of an unknown method", `{"id":11,"type":"query","method":"no/such","args":{}}`, `{"reply_to":11,"ok":false,"error":"unknown_method"}`},
 		{"query of a number", `{"id":12,"type":"query","method":7}`, `"error":{"code":3,`},
-		{"view, which is for later", `{"id":13,"type":"view","channels":["C1"]}`, `"error":{"code":4,`},
+		{"view of a number", `{"id":13,"type":"view","channels":5}`, `"reply_to":13,"error":{"code":3,"msg":"\"channels\" is not a list of strings"`},
+		{"view of 101", `{"id":13,"type":"view","channels":["C1"` + strings.Repeat(`,"C2"`, 100) + `]}`, `"error":{"code":3,"msg":"101 channels; the limit is 100"}`},
 		{"largest", `{"id":14,"type":"ping","x":"` + strings.Repeat("a", protocol.MaxFrame-30) + `"}`, `"type":"pong"`},
 	} {
 		p := w.hello(w.thinURL("xoxp-ana", ""))

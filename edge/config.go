@@ -45,6 +45,12 @@ type Config struct {
 	// MessageBurst is how many messages a session may send at once; one a second is the sustained rate.
 	MessageBurst int `koanf:"message_burst"`
 
+	// Presence is told to clients that ask for it. It can be switched while the node runs: POST /presence/off on the admin
+	// listener.
+	Presence bool `koanf:"presence"`
+	// StormOpens is how many sockets opened in one second are a storm: changes of presence wait until it is over.
+	StormOpens int `koanf:"storm_opens"`
+
 	// TicketLife is how long the address of rtm.connect may be used.
 	TicketLife time.Duration `koanf:"ticket_life"`
 	// MaxTickets bounds the addresses that wait to be used.
@@ -69,6 +75,7 @@ func Default() Config {
 		MaxSessions: 15_000, MaxHandshakes: 512, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, MessageBurst: 30,
+		Presence: true, StormOpens: 200, // a morning of 15,000 people in an hour is 4 a second
 		TicketLife: 30 * time.Second, MaxTickets: 50_000, WriteVisible: 500 * time.Millisecond,
 		ReconnectMin: 500 * time.Millisecond, ReconnectMax: 30 * time.Second, ReconnectStable: time.Minute,
 		DrainDelay: 0, DrainTime: 2 * time.Second,
@@ -83,7 +90,7 @@ func (c *Config) Validate() error {
 	}
 	for name, n := range map[string]int{
 		"max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
-		"session_queries": c.SessionQueries, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets,
+		"session_queries": c.SessionQueries, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "storm_opens": c.StormOpens,
 	} {
 		if n <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))

@@ -23,6 +23,10 @@ type Queries interface {
 	Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error)
 	// Member reports whether a user, whose session is attached, is in a channel.
 	Member(user protocol.UserID, channel protocol.ChannelID) bool
+	// Peek returns those of the objects that are at hand and that id may see. It does not block.
+	Peek(id protocol.Identity, ids []protocol.ObjectID) []protocol.Object
+	// Badge returns a user's place in a channel. It does not block.
+	Badge(user protocol.UserID, channel protocol.ChannelID) (m protocol.Membership, ok bool)
 	// RaiseFloor lets the user's reads go past the cache until it stands at p.
 	RaiseFloor(user protocol.UserID, p protocol.Position)
 	// Applied is the position up to which the cache has seen all events.

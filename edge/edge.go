@@ -52,6 +52,9 @@ type Edge struct {
 	handshakes chan struct{} // a place per socket that is not booted yet; capacity MaxHandshakes; never closed
 	draining   atomic.Bool
 	refusing   atomic.Bool // new sockets are turned away
+	mute       atomic.Bool // presence is switched off
+	pulse      pulse
+	storm      storm
 
 	work sync.WaitGroup // the goroutines of sessions and of the keeper
 
@@ -77,6 +80,8 @@ func New(cfg Config, o Options) (*Edge, error) {
 		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Now), rates: newRates(o.Now),
 		calls: make(chan struct{}, cfg.MaxCalls), handshakes: make(chan struct{}, cfg.MaxHandshakes), sessions: make(map[*Session]struct{}),
 	}
+	e.storm.limit = cfg.StormOpens
+	e.mute.Store(!cfg.Presence)
 	e.life, e.end = context.WithCancel(context.Background())
 	e.server = &fasthttp.Server{
 		Name: "flannel", Handler: e.serve, KeepHijackedConns: true, NoDefaultContentType: true, NoDefaultDate: true,
@@ -108,6 +113,7 @@ func (e *Edge) Advanced(p protocol.Position) { e.waiters.advanced(p) }
 // Run serves until Stop.
 func (e *Edge) Run() error {
 	e.begin(e.keep)
+	e.begin(e.beat)
 	if err := e.server.Serve(e.listener); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve clients: %w", err)
 	}
@@ -137,6 +143,11 @@ func (e *Edge) keep() {
 				s.check(now) // which does not block
 			}
 			e.tickets.sweep()
+			suppressed := 0.0
+			if e.mute.Load() || e.storm.raging(now) {
+				suppressed = 1
+			}
+			e.metrics.suppressed.Set(suppressed)
 		case <-e.life.Done():
 			return
 		}

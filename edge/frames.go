@@ -43,6 +43,8 @@ func (s *Session) step(raw []byte) {
 		s.presenceQuery(f)
 	case protocol.FrameQuery:
 		s.query(f)
+	case protocol.FrameView:
+		s.setView(f)
 	default:
 		label = "other"
 		s.fault(f, protocol.SocketErrUnknownType, "unknown type "+string(protocol.AppendString(nil, f.Type)))
@@ -73,6 +75,7 @@ func (s *Session) ping(f protocol.ClientFrame) {
 	if s.thin {
 		// Read before the pong is put behind what has been delivered.
 		token := s.edge.doors.Hub.Served(s)
+		s.sendBadges() // They are a part of what the token stands for.
 		pong = protocol.AppendFields(nil, pong, protocol.MustMarshal(map[string]string{"resume_token": token}))
 	}
 	s.put(wireText(pong), protocol.ClassControl)
@@ -252,6 +255,9 @@ func (s *Session) find(f protocol.ClientFrame, q protocol.QueryFrame) {
 	reply, err := s.edge.doors.Queries.Query(ctx, s.id, q.Method, q.Args)
 	if err != nil {
 		reply = s.edge.refusal(err)
+	}
+	if s.thin && err == nil {
+		s.given.asked(q.Args)
 	}
 	head := []byte("{}")
 	if f.ID != nil {

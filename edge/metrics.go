@@ -34,6 +34,9 @@ type metrics struct {
 	remaining     prometheus.Gauge
 	panics        prometheus.Counter
 	resumes       *prometheus.CounterVec // mode
+	badges        prometheus.Counter
+	suppressed    prometheus.Gauge
+	given         map[string]prometheus.Counter // by what became of an object that an event names
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -63,6 +66,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		remaining:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
 		panics:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
 		resumes:       f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
+		suppressed:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_presence_suppressed", Help: "1 while changes of presence are held back: a storm of sockets, or switched off."}),
+		badges:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
+		given:         make(map[string]prometheus.Counter),
 		deliveries:    make(map[protocol.Class]prometheus.Counter), dropped: make(map[protocol.Class]prometheus.Counter),
 	}
 	deliveries := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"})
@@ -95,14 +101,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.writes.WithLabelValues(op, o)
 		}
 	}
+	objects := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_jit_objects_total", Help: "Objects that events to thin sessions name: sent before the event, given recently, or missing: not at hand, or not for them."}, []string{"result"})
+	for _, result := range []string{givenSent, givenRecent, givenMissing} {
+		m.given[result] = objects.WithLabelValues(result)
+	}
 	for _, mode := range []string{protocol.ResumeReplayed, protocol.ResumeLossless, protocol.ResumeResync} {
 		m.resumes.WithLabelValues(mode)
 	}
 	return m
 }
 
+// What became of an object that an event names: the label of flannel_jit_objects_total.
+const (
+	givenSent    = "sent"
+	givenRecent  = "recent"
+	givenMissing = "missing"
+)
+
 var (
-	frameTypes = []string{protocol.FrameMessage, protocol.FrameTyping, protocol.FramePing, protocol.FramePresenceSub, protocol.FramePresenceQuery, protocol.FrameQuery, "bad", "other"}
+	frameTypes = []string{protocol.FrameMessage, protocol.FrameTyping, protocol.FramePing, protocol.FramePresenceSub, protocol.FramePresenceQuery, protocol.FrameQuery, protocol.FrameView, "bad", "other"}
 	paths      = []string{"api", "cache", "other"}
 	outcomes   = []string{"ok", "error", "ratelimited", "unavailable"}
 )

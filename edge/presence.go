@@ -85,6 +85,17 @@ func (s *Session) presenceIDs(f protocol.ClientFrame) ([]protocol.UserID, bool) 
 	return slices.Compact(ids), true
 }
 
+// Rewatch tells the hub anew whom the session follows, beside the caller: which of them it may hear of has to be looked
+// at again. It does not block.
+func (s *Session) Rewatch() {
+	if s.rewatching.CompareAndSwap(false, true) {
+		s.aside(func() {
+			s.rewatching.Store(false) // Before the look: whoever asks from now on gets another one.
+			s.follow()
+		})
+	}
+}
+
 // follow tells the hub whom the session follows now: its list, and those who were asked for.
 func (s *Session) follow() {
 	s.following.Lock()
@@ -108,6 +119,9 @@ func (s *Session) follow() {
 		}
 	}
 	s.mu.Unlock()
+	if s.edge.mute.Load() {
+		ids = nil
+	}
 	s.edge.doors.Hub.WatchPresence(s, ids)
 }
 

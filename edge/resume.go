@@ -32,18 +32,19 @@ func (o *opening) resumeFrom() *protocol.ResumeToken {
 	return &token
 }
 
-// replay says what a session missed. Its bounds are the hub's, so it does not count against the outbox.
+// replay says what a session missed, the way it would have been said live. Its bounds are the hub's, so it does not count
+// against the outbox.
 func (s *Session) replay(events []*protocol.Event) {
 	for _, ev := range events {
 		if s.exclude[ev.Type] {
 			continue
 		}
-		s.mu.Lock()
-		if !s.ending {
-			s.out.add(item{frame: wireText(withID(ev)), class: ev.Class, free: true})
-			s.writeLocked()
+		objects, frame := s.frame(ev, wiresOf(ev, new(atomic.Value)))
+		for _, f := range [][]byte{objects, frame} {
+			if f != nil {
+				s.putFree(f, ev.Class)
+			}
 		}
-		s.mu.Unlock()
 	}
 }
 

@@ -51,8 +51,13 @@ type Session struct {
 	registered bool
 	attached   bool
 
+	view  atomic.Pointer[view] // what is on a thin client's screen; nil: everything
+	given given                // the objects that a thin client was given lately
+
 	heard  atomic.Int64 // Unix nanoseconds of the last frame
 	pinged atomic.Int64 // Unix nanoseconds of the last ping
+
+	rewatching atomic.Bool // Rewatch is on its way
 
 	work sync.WaitGroup // flush, and the goroutines of queries and messages
 
@@ -74,9 +79,12 @@ type Session struct {
 	server  bool // we closed
 	pending []func()
 	sending bool
-	watch   []protocol.UserID // presence_sub's list, sorted
+	badges  map[protocol.ChannelID]struct{} // channels out of view that have moved; at most maxBadges
+	watch   []protocol.UserID               // presence_sub's list, sorted
 	known   map[protocol.UserID]protocol.Presence
-	asked   map[protocol.UserID]time.Time // presence_query's, and until when
+	asked   map[protocol.UserID]time.Time         // presence_query's, and until when
+	changed map[protocol.UserID]protocol.Presence // waits for the pulse
+	pulsing bool                                  // is on the pulse's list
 }
 
 func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
@@ -88,6 +96,7 @@ func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
 	}
 	if s.thin {
 		s.from = o.resumeFrom()
+		s.view.Store(o.openView())
 	}
 	for name := range strings.SplitSeq(o.params["exclude_events"], ",") {
 		if name != "" {
@@ -119,6 +128,7 @@ func (s *Session) run() {
 	defer s.guard()
 	outcome, err := s.begin()
 	s.booted()
+	s.edge.storm.opened(s.opened)
 	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
 	if err != nil {
 		s.edge.log.Debug("session refused", "outcome", outcome, "err", err)
@@ -232,16 +242,19 @@ func (s *Session) paced() bool {
 	return false
 }
 
-// identify finds out who the client is. Its token may have died since a ticket was given for it, which is known here
-// without asking the backend; if nobody can tell, the ticket counts.
+// identify finds out who the client is. Since a ticket was given for it its token may have died, and its role may have
+// changed, which is known here without asking the backend; if nobody can tell, the ticket counts.
 func (s *Session) identify() error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
 	defer cancel()
 	id, err := s.edge.doors.Queries.Identify(ctx, s.opening.token)
 	switch {
-	case err == nil && s.id.User == "":
+	case err == nil && !s.registered:
 		s.id = id
 		return nil
+	case err == nil && id.Role.Full() != s.id.Role.Full():
+		// Others see the session, and its identity, by now. Whoever told them of the change did not find it yet.
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "your role has just changed"}
 	case err != nil && s.id.User != "" && !dead(protocol.AsError(err).Code):
 		return nil
 	default:
@@ -375,4 +388,5 @@ func (s *Session) check(now time.Time) {
 		s.Close(protocol.CloseTokenExpired, 0)
 	}
 	s.forgetAsked(now)
+	s.sendBadges()
 }

@@ -47,7 +47,7 @@ func (t *tickets) issue(id protocol.Identity, token string, params map[string]st
 
 // sessionParams are the arguments of rtm.connect and rtm.start that a session goes by; maxParam bounds the bytes of one.
 // The others, of which a call may have a megabyte, are not kept.
-var sessionParams = []string{"flannel", "boot", "lazy_channels", "batch_presence_aware", "no_query_on_subscribe", "exclude_events", "resume"}
+var sessionParams = []string{"flannel", "boot", "lazy_channels", "batch_presence_aware", "no_query_on_subscribe", "exclude_events", "resume", "view"}
 
 const maxParam = 2 << 10
 

@@ -37,6 +37,8 @@ type fakeQueries struct {
 	floors  map[protocol.UserID]protocol.Position
 	members map[protocol.ChannelID]bool
 	applied protocol.Position
+	objects map[protocol.ObjectID]protocol.Object
+	places  map[protocol.ChannelID]protocol.Membership
 }
 
 func (q *fakeQueries) Identify(_ context.Context, token string) (protocol.Identity, error) {
@@ -71,6 +73,25 @@ func (q *fakeQueries) Member(_ protocol.UserID, channel protocol.ChannelID) bool
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.members[channel]
+}
+
+func (q *fakeQueries) Peek(_ protocol.Identity, ids []protocol.ObjectID) []protocol.Object {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var found []protocol.Object
+	for _, id := range ids {
+		if o, ok := q.objects[id]; ok {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+func (q *fakeQueries) Badge(_ protocol.UserID, channel protocol.ChannelID) (protocol.Membership, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m, ok := q.places[channel]
+	return m, ok
 }
 
 func (q *fakeQueries) RaiseFloor(user protocol.UserID, p protocol.Position) {

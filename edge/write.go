@@ -12,8 +12,18 @@ import (
 
 // wires are an event's frames, made once for all who receive it.
 type wires struct {
+	about       about
 	plain, thin lazy
-	batch       lazy // presence events: for sessions that are batch_presence_aware
+	invalid     lazy // changes of users: for thin sessions that do not have the user
+}
+
+// wiresOf returns the frames of an event, of which shared holds the one place.
+func wiresOf(ev *protocol.Event, shared *atomic.Value) *wires {
+	if w, ok := shared.Load().(*wires); ok {
+		return w
+	}
+	shared.CompareAndSwap(nil, &wires{about: aboutEvent(ev)})
+	return shared.Load().(*wires) // Nobody stores anything else.
 }
 
 // Deliver hands an event over. shared belongs to the event and holds its frames once somebody has made them. It does not
@@ -22,27 +32,28 @@ func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
 	if len(ev.Payload) == 0 || s.exclude[ev.Type] || s.served(ev) {
 		return
 	}
-	w, ok := shared.Load().(*wires)
-	if !ok {
-		shared.CompareAndSwap(nil, new(wires))
-		w = shared.Load().(*wires) // Nobody stores anything else.
+	w := wiresOf(ev, shared)
+	objects, frame := s.frame(ev, w)
+	if objects != nil {
+		s.deliver(objects, protocol.ClassMessage) // It is remembered as given, so it may not give way.
 	}
-	user, presence := protocol.PresenceOf(ev.Topic)
-	if presence && !s.learn(ev, user) {
-		return
+	if frame != nil {
+		s.deliver(frame, ev.Class)
 	}
-	var frame []byte
-	switch {
-	case presence && s.batch:
-		frame = w.batch.get(func() []byte {
-			return protocol.MustMarshal(protocol.PresenceChange{Type: protocol.FramePresenceChange, Presence: presenceIn(ev.Payload), Users: []protocol.UserID{user}})
-		})
-	case s.thin && ev.Seq > 0:
-		frame = w.thin.get(func() []byte { return withID(ev) })
-	default:
-		frame = w.plain.get(func() []byte { return ev.Payload })
+}
+
+// frame returns what the session gets of an event, nil if nothing, and what goes before.
+func (s *Session) frame(ev *protocol.Event, w *wires) (objects, frame []byte) {
+	if user, presence := protocol.PresenceOf(ev.Topic); presence {
+		if s.learn(ev, user) {
+			s.presenceLater(user, presenceIn(ev.Payload))
+		}
+		return nil, nil
 	}
-	s.deliver(frame, ev.Class)
+	if s.thin {
+		return s.thinFrame(ev, w)
+	}
+	return nil, w.plain.get(func() []byte { return ev.Payload })
 }
 
 // say puts a frame of ours into the outbox.
@@ -105,12 +116,15 @@ func (s *Session) overflow() {
 	s.raw.SetWriteDeadline(time.Now().Add(closeWait)) //nolint:errcheck // The write says it.
 }
 
-// sayBoot puts a boot frame into the outbox. It may be larger than the outbox's bound and does not count.
-func (s *Session) sayBoot(body []byte) {
+// sayBoot puts a boot frame into the outbox.
+func (s *Session) sayBoot(body []byte) { s.putFree(wireText(body), protocol.ClassControl) }
+
+// putFree adds a frame that may be larger than the outbox's bound and does not count: something else bounds it.
+func (s *Session) putFree(frame []byte, class protocol.Class) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ending {
-		s.out.add(item{frame: wireText(body), class: protocol.ClassControl, free: true})
+		s.out.add(item{frame: frame, class: class, free: true})
 		s.writeLocked()
 	}
 }

@@ -27,6 +27,7 @@ func DefaultAdmin() AdminConfig { return AdminConfig{Listen: "127.0.0.1:8082"} }
 type Admin struct {
 	listener net.Listener
 	server   *http.Server
+	mux      *http.ServeMux
 	log      *slog.Logger
 }
 
@@ -56,7 +57,15 @@ func NewAdmin(cfg AdminConfig, gather prometheus.Gatherer, ready Readiness, log 
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, `<!doctype html><title>flannel admin</title><h1>flannel</h1><ul><li><a href="/metrics">metrics</a><li><a href="/livez">livez</a><li><a href="/readyz">readyz</a><li><a href="/debug/pprof/">pprof</a></ul>`)
 	})
-	return &Admin{listener: ln, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}, log: log}, nil
+	return &Admin{listener: ln, mux: mux, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}, log: log}, nil
+}
+
+// Handle adds a call, before Run. It is answered with "ok".
+func (a *Admin) Handle(pattern string, fn func()) {
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
+		fn()
+		answer(w, nil)
+	})
 }
 
 func answer(w http.ResponseWriter, err error) {

@@ -59,6 +59,16 @@ func (d doors) Member(user protocol.UserID, channel protocol.ChannelID) bool {
 }
 
 // RaiseFloor implements edge.Queries.
+// Peek returns objects that are at hand.
+func (d doors) Peek(id protocol.Identity, ids []protocol.ObjectID) []protocol.Object {
+	return d.n.query.Peek(id, ids)
+}
+
+// Badge returns a user's place in a channel.
+func (d doors) Badge(user protocol.UserID, channel protocol.ChannelID) (protocol.Membership, bool) {
+	return d.n.query.Badge(user, channel)
+}
+
 func (d doors) RaiseFloor(user protocol.UserID, p protocol.Position) {
 	if u, _ := d.n.cache.User(user); u != nil {
 		u.RaiseFloor(p)
@@ -93,6 +103,22 @@ func (d doors) WatchPresence(s *edge.Session, users []protocol.UserID) {
 		return // The list stands as it was: better no news than somebody else's.
 	}
 	d.n.hub.WatchPresence(receiver{s}, seen)
+}
+
+// hears says whether a session may still hear of a user's presence.
+func (n *Node) hears(r fanout.Receiver, user protocol.UserID) (may, known bool) {
+	rec, ok := r.(receiver)
+	if !ok {
+		return false, true
+	}
+	return n.query.Hears(rec.Identity(), user)
+}
+
+// lookAgain lets a session's list of users whose presence it follows be looked at anew, with loads if need be.
+func lookAgain(r fanout.Receiver) {
+	if rec, ok := r.(receiver); ok {
+		rec.Rewatch()
+	}
 }
 
 // presence is the hub's way to the topics of presence.

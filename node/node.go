@@ -128,7 +128,7 @@ func (n *Node) build(o Options) (err error) {
 		return fmt.Errorf("build query: %w", err)
 	}
 	n.hub = fanout.New(fanout.Options{
-		Config: n.cfg.Fanout, Allow: n.query.Allow, Presence: presence{n.upstream}, Lost: tellLost, Log: component("fanout"), Registerer: o.Registry, Now: time.Now,
+		Config: n.cfg.Fanout, Allow: n.query.Allow, Presence: presence{n.upstream}, Hears: n.hears, Unsure: lookAgain, Lost: tellLost, Log: component("fanout"), Registerer: o.Registry, Now: time.Now,
 	})
 	if n.edge, err = edge.New(n.cfg.Edge, edge.Options{
 		Doors: edge.Doors{Queries: doors{n}, Writer: n.upstream, Hub: doors{n}}, Log: component("edge"), Registerer: o.Registry, Now: time.Now,
@@ -138,6 +138,10 @@ func (n *Node) build(o Options) (err error) {
 	}
 	if n.admin, err = NewAdmin(n.cfg.Admin, o.Registry, n.ready, component("admin")); err != nil {
 		return fmt.Errorf("build admin: %w", err)
+	}
+	if n.admin != nil {
+		n.admin.Handle("POST /presence/on", func() { n.edge.SetPresence(true) })
+		n.admin.Handle("POST /presence/off", func() { n.edge.SetPresence(false) })
 	}
 	return nil
 }

@@ -14,7 +14,11 @@ func (s sink) Event(ev *protocol.Event) {
 	s.n.query.Moved(change, ev.Position)
 	s.n.hub.Publish(ev)
 	for _, r := range change.Roles {
-		s.n.hub.SetRole(r.User, r.Role)
+		if s.n.hub.SetRole(r.User, r.Role) {
+			// A session's identity says whose public things it sees. It does not change: who becomes a guest, or a full
+			// member, comes back with a new one, and what they knew before is to be fetched again.
+			s.n.edge.CloseUser(r.User, "", protocol.CloseResync)
+		}
 	}
 	for _, r := range change.Revoked {
 		s.n.edge.CloseUser(r.User, r.Token, protocol.CloseTokenRevoked)

@@ -212,7 +212,8 @@ type UserInvalidated struct {
 	User struct {
 		ID UserID `json:"id"`
 	} `json:"user"`
-	EventTS string `json:"event_ts"`
+	EventTS string `json:"event_ts,omitempty"`
+	EventID string `json:"event_id,omitempty"`
 }
 
 // PresenceChange tells the presence of one user (User), or of several if the client is batch_presence_aware (Users).

@@ -104,7 +104,8 @@ type Service struct {
 	identities *flights[string, protocol.Identity]
 	sets       *flights[protocol.ChannelID, *cache.Set]
 
-	unkept unkept
+	unkept  unkept
+	warming warming
 
 	// mu guards held: the topics that are followed for each user. A topic is in a user's entry exactly while the loader
 	// holds one reference for it. Never held across a call that may block.

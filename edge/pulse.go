@@ -1,0 +1,144 @@
+package edge
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"flannel/protocol"
+)
+
+const (
+	// pulseEvery is how long changes of presence are collected, so that several become one frame and the last one wins.
+	pulseEvery = 100 * time.Millisecond
+	// calmAfter is how long no storm must have been seen before changes of presence are told again.
+	calmAfter = 5 * time.Second
+)
+
+// pulse tells changes of presence, a little later than they come. In a storm of sockets it holds them back: nobody looks
+// at presence then, and everybody's has changed.
+type pulse struct {
+	mu      sync.Mutex
+	waiting []*Session // guarded by mu; each once: Session.pulsing
+}
+
+func (p *pulse) add(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = append(p.waiting, s)
+}
+
+func (p *pulse) take() []*Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := p.waiting
+	p.waiting = nil
+	return all
+}
+
+// beat tells what has been collected, every pulseEvery.
+func (e *Edge) beat() {
+	tick := time.NewTicker(pulseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if !e.storm.raging(e.now()) {
+				for _, s := range e.pulse.take() {
+					s.tellPresence()
+				}
+			}
+		case <-e.life.Done():
+			return
+		}
+	}
+}
+
+// presenceLater collects a change. What is collected is bounded by whom the session follows.
+func (s *Session) presenceLater(user protocol.UserID, p protocol.Presence) {
+	s.mu.Lock()
+	if s.changed == nil {
+		s.changed = make(map[protocol.UserID]protocol.Presence)
+	}
+	_, again := s.changed[user]
+	s.changed[user] = p
+	first := !s.pulsing
+	s.pulsing = true
+	s.mu.Unlock()
+	if again {
+		s.edge.metrics.dropped[protocol.ClassEphemeral].Inc()
+	}
+	if first {
+		s.edge.pulse.add(s)
+	}
+}
+
+// tellPresence tells the collected changes: to clients that are batch_presence_aware in one frame for each state.
+func (s *Session) tellPresence() {
+	s.mu.Lock()
+	changed := s.changed
+	s.changed, s.pulsing = nil, false
+	s.mu.Unlock()
+	frame := protocol.PresenceChange{Type: protocol.FramePresenceChange}
+	var users [2][]protocol.UserID
+	states := [2]protocol.Presence{protocol.Active, protocol.Away}
+	for _, user := range slices.Sorted(maps.Keys(changed)) {
+		i := slices.Index(states[:], changed[user])
+		if i < 0 {
+			continue
+		}
+		users[i] = append(users[i], user)
+	}
+	for i, p := range states {
+		frame.Presence = p
+		if s.batch && len(users[i]) > 0 {
+			frame.Users = users[i]
+			s.deliver(wireText(protocol.MustMarshal(frame)), protocol.ClassEphemeral)
+			continue
+		}
+		for _, user := range users[i] {
+			frame.User = user
+			s.deliver(wireText(protocol.MustMarshal(frame)), protocol.ClassEphemeral)
+		}
+	}
+}
+
+// storm notices when sockets come faster than presence is worth.
+type storm struct {
+	mu    sync.Mutex
+	since time.Time // the second that is counted
+	opens int       // in it
+	last  time.Time // when a storm was last seen
+	limit int       // opens a second
+}
+
+// opened counts a socket.
+func (t *storm) opened(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.since) >= time.Second {
+		t.since, t.opens = now, 0
+	}
+	if t.opens++; t.opens > t.limit {
+		t.last = now
+	}
+}
+
+// raging reports whether a storm was seen within calmAfter.
+func (t *storm) raging(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.last.IsZero() && now.Sub(t.last) < calmAfter
+}
+
+// SetPresence switches presence on or off while the node runs: off, nobody's is followed and no change is told; on again,
+// every session hears the present state of whom it follows. Sessions are reported to the backend all the same.
+func (e *Edge) SetPresence(on bool) {
+	if e.mute.Swap(!on) == !on {
+		return
+	}
+	for _, s := range e.snapshot() {
+		s.aside(s.follow)
+	}
+}

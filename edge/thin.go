@@ -1,0 +1,108 @@
+package edge
+
+import (
+	"encoding/json"
+	"slices"
+
+	"flannel/protocol"
+)
+
+// about is what the edge has to know of an event in order to decide what a thin session gets of it, found out once for
+// all sessions.
+type about struct {
+	channel protocol.ChannelID // whose topic it is on; "" for every other topic
+	badge   bool               // it moves what a badge shows
+	whole   bool               // it changes the channel itself, which a list of channels shows
+	moved   []protocol.UserID  // who comes into the channel or goes from it by it
+	changed protocol.UserID    // whose object it carries
+}
+
+func aboutEvent(ev *protocol.Event) about {
+	var a about
+	if protocol.KindOf(protocol.ObjectID(ev.Topic)) == protocol.KindChannel {
+		a.channel = protocol.ChannelID(ev.Topic)
+	}
+	for i := range ev.Effects {
+		switch e := &ev.Effects[i]; e.Op {
+		case protocol.OpMessageAdded, protocol.OpMessageRemoved:
+			a.badge = true
+		case protocol.OpMemberAdded, protocol.OpMemberRemoved:
+			a.moved = append(a.moved, e.User)
+		case protocol.OpTombstone:
+			a.whole = true
+		case protocol.OpUpsert:
+			a.whole = true
+			if ev.Type == "user_change" && e.Object != nil && e.Object.Kind == protocol.KindUser {
+				a.changed = protocol.UserID(e.Object.ID)
+			}
+		}
+	}
+	return a
+}
+
+// thinFrame returns what a thin session gets of an event, nil if nothing: the event, or user_invalidated for a user that
+// it was not given lately. Of a channel out of view it gets a badge, soon. objects are the frame that goes before.
+func (s *Session) thinFrame(ev *protocol.Event, w *wires) (objects, frame []byte) {
+	about := &w.about
+	if view := s.view.Load(); view != nil && about.channel != "" && !about.whole && !view.has(about.channel) && !slices.Contains(about.moved, s.id.User) {
+		if about.badge {
+			s.badgeLater(about.channel)
+		}
+		return nil, nil
+	}
+	if changed := about.changed; changed != "" && changed != s.id.User && !s.given.has(protocol.ObjectID(changed)) {
+		return nil, w.invalid.get(func() []byte { return invalidated(ev, changed) })
+	}
+	objects = s.objectsFor(ev)
+	if ev.Seq == 0 {
+		return objects, w.plain.get(func() []byte { return ev.Payload })
+	}
+	return objects, w.thin.get(func() []byte { return withID(ev) })
+}
+
+// invalidated tells that a user has changed, in place of the user.
+func invalidated(ev *protocol.Event, user protocol.UserID) []byte {
+	frame := protocol.UserInvalidated{Type: protocol.FrameUserInvalidated, EventID: protocol.EventID(ev)}
+	frame.User.ID = user
+	// An event without a time gets none.
+	json.Unmarshal(protocol.Field(ev.Payload, "event_ts"), &frame.EventTS) //nolint:errcheck // See above.
+	return protocol.MustMarshal(frame)
+}
+
+// objectsFor returns the frame with the objects that an event names and that the session was not given lately; nil if
+// there are none. It takes what the cache has: an event never waits for an object.
+func (s *Session) objectsFor(ev *protocol.Event) []byte {
+	var wanted []protocol.ObjectID
+	for _, id := range ev.Refs {
+		if id != protocol.ObjectID(s.id.User) && !s.given.has(id) {
+			wanted = append(wanted, id)
+		}
+	}
+	m := s.edge.metrics
+	m.given[givenRecent].Add(float64(len(ev.Refs) - len(wanted)))
+	if len(wanted) == 0 {
+		return nil
+	}
+	objects := s.edge.doors.Queries.Peek(s.id, wanted)
+	m.given[givenSent].Add(float64(len(objects)))
+	m.given[givenMissing].Add(float64(len(wanted) - len(objects)))
+	frame := protocol.ObjectsFrame{Type: protocol.FrameObjects}
+	for i := range objects {
+		o := &objects[i]
+		switch o.Kind {
+		case protocol.KindUser:
+			frame.Users = append(frame.Users, o.Body)
+		case protocol.KindChannel:
+			frame.Channels = append(frame.Channels, o.Body)
+		case protocol.KindBot:
+			frame.Bots = append(frame.Bots, o.Body)
+		default:
+			continue
+		}
+		s.given.add(o.ID)
+	}
+	if len(frame.Users)+len(frame.Channels)+len(frame.Bots) == 0 {
+		return nil
+	}
+	return wireText(protocol.MustMarshal(frame))
+}

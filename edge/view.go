@@ -1,0 +1,98 @@
+package edge
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"flannel/protocol"
+)
+
+// view is what is on a thin client's screen, sorted.
+type view []protocol.ChannelID
+
+func (v *view) has(ch protocol.ChannelID) bool {
+	_, found := slices.BinarySearch(*v, ch)
+	return found
+}
+
+// newView returns the view of a list of channels; what is not a channel's id is left out.
+func newView(channels []protocol.ChannelID) *view {
+	v := view(slices.DeleteFunc(channels, func(ch protocol.ChannelID) bool {
+		return protocol.KindOf(protocol.ObjectID(ch)) != protocol.KindChannel
+	}))
+	slices.Sort(v)
+	v = slices.Compact(v)
+	return &v
+}
+
+// openView returns the view that an address names (view=C1,C2), nil if it names none: everything.
+func (o *opening) openView() *view {
+	raw, ok := o.params["view"]
+	if !ok {
+		return nil
+	}
+	var channels []protocol.ChannelID
+	for id := range strings.SplitSeq(raw, ",") {
+		if len(channels) < protocol.MaxView {
+			channels = append(channels, protocol.ChannelID(id))
+		}
+	}
+	return newView(channels)
+}
+
+// setView replaces what is on the client's screen. There is no answer.
+func (s *Session) setView(f protocol.ClientFrame) {
+	if !s.thin {
+		s.fault(f, protocol.SocketErrUnknownType, "views are for thin mode: flannel="+protocol.ThinVersion)
+		return
+	}
+	var v protocol.ViewFrame
+	if err := json.Unmarshal(f.Raw, &v); err != nil {
+		s.fault(f, protocol.SocketErrBadFrame, "\"channels\" is not a list of strings")
+		return
+	}
+	if len(v.Channels) > protocol.MaxView {
+		s.fault(f, protocol.SocketErrBadFrame, fmt.Sprintf("%d channels; the limit is %d", len(v.Channels), protocol.MaxView))
+		return
+	}
+	s.view.Store(newView(v.Channels))
+}
+
+// maxBadges bounds the channels whose badges wait. It is above what people are in; should somebody be in more, the badges
+// go out early.
+const maxBadges = 1000
+
+// badgeLater notes that a channel out of view has moved. The keeper sends its badge within a second.
+func (s *Session) badgeLater(ch protocol.ChannelID) {
+	s.mu.Lock()
+	if s.badges == nil {
+		s.badges = make(map[protocol.ChannelID]struct{})
+	}
+	s.badges[ch] = struct{}{}
+	full := len(s.badges) >= maxBadges
+	s.mu.Unlock()
+	if full {
+		s.sendBadges()
+	}
+}
+
+// sendBadges tells the last state of the channels out of view that have moved.
+func (s *Session) sendBadges() {
+	s.mu.Lock()
+	moved := s.badges
+	s.badges = nil
+	s.mu.Unlock()
+	for ch := range moved {
+		m, ok := s.edge.doors.Queries.Badge(s.id.User, ch)
+		if !ok {
+			continue // Not theirs any more: the event that says so has told.
+		}
+		s.edge.metrics.badges.Inc()
+		s.deliver(wireText(protocol.MustMarshal(protocol.BadgeFrame{
+			Type: protocol.FrameBadge, Channel: ch, Latest: m.Latest.OrZero(), LastRead: m.LastRead.OrZero(),
+			MentionCount: m.MentionCount, HasUnreads: m.Latest > m.LastRead,
+		})), protocol.ClassMessage)
+	}
+}
