@@ -48,6 +48,7 @@ type Backend struct {
 	gateway  *gateway.Gateway
 
 	web, upstream                 *fasthttp.Server
+	silent                        silentConns // of both
 	webListener, upstreamListener net.Listener
 
 	// stopping is closed when Stop begins, stopped when it is over; stopErr may be read then.
@@ -97,7 +98,7 @@ func New(o Options) (b *Backend, err error) {
 	if err != nil {
 		return b, err
 	}
-	b.presence = presence.New(presence.Options{Store: b.store, Publisher: b.hub, Delay: o.Config.OfflineDelay, Registerer: o.Registerer, Now: time.Now})
+	b.presence = presence.New(presence.Options{Store: b.store, Publisher: b.hub, Delay: o.Config.OfflineDelay, Idle: presence.DefaultIdle, Registerer: o.Registerer, Now: time.Now})
 	b.sockets = rtm.New(rtm.Options{
 		Config: o.Config.RTM, Store: b.store, Hub: b.hub, Presence: b.presence, Tokens: b.tokens, HostID: "backend-" + rand.Text()[:8],
 		Log: log("rtm"), Registerer: o.Registerer, Now: time.Now,
@@ -115,8 +116,8 @@ func New(o Options) (b *Backend, err error) {
 	if b.upstreamListener, err = net.Listen("tcp", o.Config.UpstreamListen); err != nil {
 		return b, fmt.Errorf("listen for edges: %w", err)
 	}
-	b.web = newServer(route(api.Handler(), b.sockets.Handler(api)), protocol.MaxBody+64<<10, log("http")) // The API itself tells of bodies just over its limit.
-	b.upstream = newServer(b.gateway.Handler, gateway.MaxBody, log("http"))
+	b.web = newServer(route(api.Handler(), b.sockets.Handler(api)), protocol.MaxBody+64<<10, &b.silent, log("http")) // The API itself tells of bodies just over its limit.
+	b.upstream = newServer(b.gateway.Handler, gateway.MaxBody, &b.silent, log("http"))
 	return b, nil
 }
 
@@ -140,13 +141,14 @@ func refuse(ctx *fasthttp.RequestCtx, status int, code protocol.Code) {
 	ctx.SetBody(protocol.ErrorBody(&protocol.Error{Code: code}))
 }
 
-func newServer(handler fasthttp.RequestHandler, maxBody int, log *slog.Logger) *fasthttp.Server {
+func newServer(handler fasthttp.RequestHandler, maxBody int, silent *silentConns, log *slog.Logger) *fasthttp.Server {
 	return &fasthttp.Server{
-		Handler: handler, Name: "flannel", MaxRequestBodySize: maxBody,
+		Handler: silent.listen(handler), Name: "flannel", MaxRequestBodySize: maxBody,
 		ReadBufferSize: 8 << 10,          // headers; it stays with every socket
 		ReadTimeout:    30 * time.Second, // for a whole request
 		WriteTimeout:   5 * time.Minute,  // for a whole answer: rtm.start of a large workspace has 100 MB
 		IdleTimeout:    2 * time.Minute,  // above what edges keep idle connections for
+		ConnState:      silent.state,
 		Logger:         slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(ctx *fasthttp.RequestCtx, err error) {
 			var small *fasthttp.ErrSmallBuffer
@@ -257,6 +259,7 @@ func (b *Backend) Stop(ctx context.Context) error {
 func (b *Backend) stop(ctx context.Context) error {
 	var errs [4]error
 	var wg sync.WaitGroup
+	b.silent.stop()
 	for i, step := range []func(context.Context) error{b.sockets.Stop, b.gateway.Stop, b.web.ShutdownWithContext, b.upstream.ShutdownWithContext} {
 		wg.Go(func() { errs[i] = step(ctx) })
 	}
@@ -285,7 +288,7 @@ type presenceDoor struct{ presence *presence.Presence }
 // Presence implements webapi.Presence.
 func (d presenceDoor) Presence(user protocol.UserID) webapi.Status {
 	s := d.presence.Status(user)
-	out := webapi.Status{Presence: s.Presence, Online: s.Online, ManualAway: s.ManualAway, Connections: s.Connections}
+	out := webapi.Status{Presence: s.Presence, Online: s.Online, AutoAway: s.AutoAway, ManualAway: s.ManualAway, Connections: s.Connections}
 	if !s.LastActivity.IsZero() {
 		out.LastActivity = s.LastActivity.Unix()
 	}
@@ -294,3 +297,6 @@ func (d presenceDoor) Presence(user protocol.UserID) webapi.Status {
 
 // SetManual implements webapi.Presence.
 func (d presenceDoor) SetManual(user protocol.UserID, away bool) { d.presence.SetManual(user, away) }
+
+// Touch implements webapi.Presence.
+func (d presenceDoor) Touch(user protocol.UserID) { d.presence.Touch(user) }

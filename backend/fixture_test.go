@@ -139,6 +139,12 @@ func start(t testing.TB, mutate func(*backend.Config)) *server {
 	t.Helper()
 	data := t.TempDir()
 	furnish(t, data)
+	return startOn(t, data, mutate)
+}
+
+// startOn runs a backend on a data folder until the test ends, or it is stopped before.
+func startOn(t testing.TB, data string, mutate func(*backend.Config)) *server {
+	t.Helper()
 	cfg := config(data)
 	if mutate != nil {
 		mutate(&cfg)

@@ -92,6 +92,24 @@ func TestGateway_LoadsSayWhatIsThere(t *testing.T) {
 	if !slices.Equal(names, []string{"empty0", "general4", "guests4", "shared2"}) {
 		t.Errorf("channels = %v", names)
 	}
+
+	for query, want := range map[string][]protocol.ObjectID{
+		"b": {protocol.ObjectID(bob)}, "BO ex": {protocol.ObjectID(bob)}, "bob@example.com": {protocol.ObjectID(bob)}, "ob": nil, "bob eve": nil,
+	} {
+		var found protocol.ListAnswer
+		s.upstream(protocol.CallList, protocol.ListRequest{Workspace: workspace, Kind: protocol.KindUser, Query: query, Limit: 10}, &found)
+		var ids []protocol.ObjectID
+		for _, e := range found.Entries {
+			ids = append(ids, e.ID)
+		}
+		if !slices.Equal(ids, want) || found.Entries == nil || found.NextCursor != "" {
+			t.Errorf("search for %q = %v, want %v", query, ids, want)
+		}
+	}
+	tooLong := protocol.ListRequest{Workspace: workspace, Kind: protocol.KindUser, Query: strings.Repeat("a", protocol.MaxQuery+1), Limit: 10}
+	if status, e := s.upstream(protocol.CallList, tooLong, &list); status != 400 || e.Error != protocol.CodeInvalidArgs {
+		t.Errorf("a long query: %d, %q", status, e.Error)
+	}
 }
 
 func TestGateway_ForwardIsVerbatim(t *testing.T) {
@@ -314,6 +332,31 @@ func TestGateway_StreamsRaceWriters(t *testing.T) {
 	reading.Wait()
 }
 
+// A client's connection that was opened for nothing holds nobody up.
+func TestBackend_StopDoesNotWaitForSilentConnections(t *testing.T) {
+	s := start(t, nil)
+	for _, addr := range []string{s.Addr(), s.UpstreamAddr()} {
+		for _, word := range []string{"", "POST /api/auth.test HT"} {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, word); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.must(s.token(ann), "auth.test") // Accepted after them.
+	began := time.Now()
+	if err := s.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second { // They may be silent for 30.
+		t.Errorf("stopping took %s", took)
+	}
+}
+
 func TestGateway_StopEndsStreams(t *testing.T) {
 	s := start(t, nil)
 	c, _ := s.stream()
@@ -345,5 +388,40 @@ func TestGateway_AtLeastWaitsForACommit(t *testing.T) {
 	status, e := s.upstream(protocol.CallObjects, protocol.ObjectsRequest{IDs: []protocol.ObjectID{"U0001"}, AtLeast: now.Position + 1000}, nil)
 	if took := time.Since(began); status != http.StatusServiceUnavailable || e.Error != protocol.CodeBehind || e.RetryAfter != 1 || took < 900*time.Millisecond || took > 3*time.Second {
 		t.Errorf("status %d, %+v after %s", status, e, took)
+	}
+}
+
+// An edge hears of a revoked token with the commit that kills it, so that it can close the token's sessions.
+func TestGateway_RevocationReachesTheStream(t *testing.T) {
+	s := start(t, nil)
+	c, _ := s.stream()
+	c.tell(protocol.StreamFrame{Type: protocol.StreamSubscribe, Topics: []protocol.TopicState{{Topic: protocol.Topic(bob)}}})
+	for c.frame().Type != protocol.StreamSubscribed {
+	}
+	tok := s.token(bob)
+	var ids protocol.IdentifyAnswer
+	s.upstream(protocol.CallIdentify, protocol.IdentifyRequest{Tokens: []string{tok}}, &ids)
+	began := time.Now()
+	s.must(tok, "auth.revoke")
+
+	for {
+		f := c.frame()
+		if len(f.Events) == 0 {
+			if f.Type == protocol.StreamWatermark && f.Position > ids.Position {
+				t.Fatal("the watermark came before the revocation")
+			}
+			continue
+		}
+		ev := f.Events[0]
+		if len(ev.Effects) != 1 || ev.Effects[0].Op != protocol.OpRevoked || ev.Effects[0].Token != ids.Identities[0].Token || len(ev.Payload) > 0 ||
+			ev.Class != protocol.ClassControl || ev.Position <= ids.Position {
+			t.Fatalf("event %s", protocol.MustMarshal(ev))
+		}
+		break
+	}
+	t.Logf("after %s", time.Since(began))
+	s.upstream(protocol.CallIdentify, protocol.IdentifyRequest{Tokens: []string{tok}}, &ids)
+	if ids.Identities[0].Error != protocol.CodeTokenRevoked {
+		t.Errorf("the token is %+v", ids.Identities[0])
 	}
 }

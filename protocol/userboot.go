@@ -131,7 +131,11 @@ func appendBootChannel(b []byte, m *Membership, body []byte, lazy bool) []byte {
 	b = append(b, `{"id":`...)
 	b = AppendString(b, m.Channel)
 	b = append(b, `,"updated":`...)
-	b = strconv.AppendInt(b, int64(m.Updated), 10)
+	if updated := Field(body, "updated"); updated != nil && string(updated) != "0" {
+		b = append(b, updated...) // The body may be newer than the membership, and a version stands for one body.
+	} else {
+		b = strconv.AppendInt(b, int64(m.Updated), 10)
+	}
 	b = append(b, `,"is_private":`...)
 	b = strconv.AppendBool(b, m.Type != TypePublic)
 	EachField(body, func(name, value []byte) bool {

@@ -26,6 +26,7 @@ type fakeStore struct {
 
 	mu         sync.Mutex
 	events     []*protocol.Event
+	history    []*protocol.Event // events, those that were pruned too
 	heads      map[protocol.Topic]head
 	position   protocol.Position
 	replayFrom protocol.Position
@@ -51,6 +52,7 @@ func (f *fakeStore) emit(topics ...protocol.Topic) protocol.Position {
 		ev := &protocol.Event{Topic: t, Seq: seq, Position: at, Type: "message", Class: protocol.ClassMessage, Payload: []byte(`{"type":"message"}`)}
 		events = append(events, ev)
 		f.events = append(f.events, ev)
+		f.history = append(f.history, ev)
 	}
 	f.mu.Unlock()
 	runtime.Gosched()

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"cmp"
 	"iter"
 	"sort"
 	"sync"
@@ -18,6 +19,9 @@ type Entry struct {
 	encode  sync.Once
 	encoded []byte
 }
+
+// byPosition orders entries as they were committed.
+func byPosition(a, b *Entry) int { return cmp.Compare(a.Position, b.Position) }
 
 // overhead is about what an event costs beside its payload and its objects: the struct, its strings, its places in
 // slices, in bytes.

@@ -20,7 +20,7 @@ func newMetrics(reg prometheus.Registerer, h *Hub) *metrics {
 	}, []string{"class"})
 	m := &metrics{
 		events:      make(map[protocol.Class]prometheus.Counter),
-		replayed:    f.NewCounter(prometheus.CounterOpts{Name: "flannel_backend_hub_replayed_events_total", Help: "Events that were replayed to new subscriptions."}),
+		replayed:    f.NewCounter(prometheus.CounterOpts{Name: "flannel_backend_hub_replayed_events_total", Help: "Events that were replayed, to new subscriptions and in answers."}),
 		resets:      f.NewCounter(prometheus.CounterOpts{Name: "flannel_backend_hub_resets_total", Help: "Subscriptions whose replay was gone."}),
 		slow:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_backend_hub_slow_subscribers_total", Help: "Subscribers that were cut off because they did not drain their queue."}),
 		dropped:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_backend_hub_ephemeral_dropped_total", Help: "Ephemeral events that were dropped because a queue was half full."}),

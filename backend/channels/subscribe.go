@@ -105,7 +105,7 @@ func (s *Subscriber) begin(topics []protocol.TopicState, p *plan) (int, error) {
 			} else if st, ok = h.fromMemoryLocked(want, s.quiet); !ok {
 				break
 			}
-			if !st.reset && !fits(st.events, s.limits) {
+			if !st.reset && !s.limits.half().hold(st.events) {
 				st = start{seq: st.events[len(st.events)-1].Seq, position: after, reset: true}
 			}
 			if n > 0 && (len(replay)+len(st.events) > s.limits.Items/2 || bytes > s.limits.Bytes/2) {
@@ -137,9 +137,7 @@ func (s *Subscriber) begin(topics []protocol.TopicState, p *plan) (int, error) {
 	}
 	h.metrics.replayed.Add(float64(len(replay)))
 	// In commit order across topics too, which nobody is promised but which reads better.
-	slices.SortStableFunc(replay, func(a, b Item) int {
-		return int(int64(a.Entry.Position) - int64(b.Entry.Position)) //nolint:gosec // Positions are far below 1<<63.
-	})
+	slices.SortStableFunc(replay, func(a, b Item) int { return byPosition(a.Entry, b.Entry) })
 	var items []Item
 	if !s.quiet {
 		if len(subscribed) > 0 {
@@ -151,15 +149,6 @@ func (s *Subscriber) begin(topics []protocol.TopicState, p *plan) (int, error) {
 	}
 	s.pushAll(append(items, replay...), h.position)
 	return n, nil
-}
-
-// fits reports whether a replay is small enough for the queue.
-func fits(events []*Entry, limits Limits) bool {
-	bytes := 0
-	for _, e := range events {
-		bytes += e.size
-	}
-	return len(events) <= limits.Items/2 && bytes <= limits.Bytes/2
 }
 
 // attachLocked makes the subscription, in place of one that there was.
@@ -251,7 +240,7 @@ func (h *Hub) plan(ctx context.Context, topics []protocol.TopicState, limits Lim
 			var st start
 			var hd head
 			if _, presence := protocol.PresenceOf(want.Topic); !presence {
-				if st, hd, err = h.planOne(r, want, p.at, replayFrom, limits.Items/2); err != nil {
+				if st, hd, err = h.planOne(r, want, p.at, replayFrom, limits.half()); err != nil {
 					return fmt.Errorf("read topic %q: %w", want.Topic, err)
 				}
 			}
@@ -265,8 +254,8 @@ func (h *Hub) plan(ctx context.Context, topics []protocol.TopicState, limits Lim
 	return p, err
 }
 
-// planOne works out the start of one topic as of the snapshot at position at.
-func (h *Hub) planOne(r store.Reader, want protocol.TopicState, at, replayFrom protocol.Position, limit int) (st start, hd head, err error) {
+// planOne works out the start of one topic as of the snapshot at position at. A replay over the limits is a reset.
+func (h *Hub) planOne(r store.Reader, want protocol.TopicState, at, replayFrom protocol.Position, limits Limits) (st start, hd head, err error) {
 	if hd.seq, hd.at, err = r.Head(want.Topic); err != nil {
 		return st, hd, err
 	}
@@ -289,6 +278,9 @@ func (h *Hub) planOne(r store.Reader, want protocol.TopicState, at, replayFrom p
 		if hd.at <= p {
 			return start{seq: hd.seq, position: p}, hd, nil
 		}
+		if after, err = firstAbove(r, want.Topic, hd.seq, p); err != nil {
+			return st, hd, err
+		}
 	default:
 		return start{seq: hd.seq, position: at}, hd, nil
 	}
@@ -307,7 +299,7 @@ func (h *Hub) planOne(r store.Reader, want protocol.TopicState, at, replayFrom p
 			}
 			st.events = append(st.events, newEntry(ev, h.now()))
 		}
-		if len(st.events) > limit {
+		if !limits.hold(st.events) {
 			return gone, hd, nil
 		}
 		if len(events) < page {

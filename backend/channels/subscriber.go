@@ -62,6 +62,26 @@ type Limits struct {
 	Topics int
 }
 
+// half is what one replay may take of a queue.
+func (l Limits) half() Limits {
+	return Limits{Items: l.Items / 2, Bytes: l.Bytes / 2, Topics: l.Topics}
+}
+
+// without returns what is left of the limits beside events.
+func (l Limits) without(events []*Entry) Limits {
+	l.Items -= len(events)
+	for _, e := range events {
+		l.Bytes -= e.size
+	}
+	return l
+}
+
+// hold reports whether there is room for events.
+func (l Limits) hold(events []*Entry) bool {
+	left := l.without(events)
+	return left.Items >= 0 && left.Bytes >= 0
+}
+
 // keepItems is the largest queue whose memory is used again: a burst must not stay with a subscriber for ever.
 const keepItems = 1024
 

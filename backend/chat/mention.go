@@ -49,6 +49,9 @@ func parseMentions(text string) parsed {
 	}
 }
 
+// MentionedUsers lists the users whom a text mentions by id, each once, at most 500.
+func MentionedUsers(text string) []protocol.UserID { return parseMentions(text).users }
+
 func appendNew[T comparable](list []T, v T) []T {
 	if len(list) >= maxMentions || slices.Contains(list, v) {
 		return list

@@ -107,7 +107,8 @@ func TestHandler_Access(t *testing.T) {
 func FuzzLoads(f *testing.F) {
 	for _, seed := range []string{
 		`{"tokens":["x"]}`, `{"users":["U1",""]}`, `{"ids":["U1","U1","x","T1/emoji/a"]}`, `{"channel":"C1","limit":-1}`,
-		`{"workspace":"T1","kind":"user","order":"name","limit":10,"cursor":"x"}`, `{"at_least":-1}`, `null`, `[`, `{"at_least":3}`,
+		`{"workspace":"T1","kind":"user","order":"name","limit":10,"cursor":"x"}`, `{"topics":[{"topic":"C1","position":3},{"topic":"C1","position":9},{"topic":"U1","position":7}],"limit":5}`,
+		`{"topics":[{"topic":"presence:U1","position":3}]}`, `{"topics":[{"topic":"C1"}],"limit":-1}`, `{"at_least":-1}`, `null`, `[`, `{"at_least":3}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -26,6 +26,7 @@ var loads = map[string]load{
 	protocol.CallObjects:  (*Gateway).objects,
 	protocol.CallMembers:  (*Gateway).members,
 	protocol.CallList:     (*Gateway).list,
+	protocol.CallReplay:   (*Gateway).replay,
 }
 
 func (g *Gateway) load(rc *fasthttp.RequestCtx, fn load) {
@@ -91,9 +92,7 @@ func (g *Gateway) view(ctx context.Context, atLeast protocol.Position, position 
 	if !errors.Is(err, errBehind) {
 		return err
 	}
-	wait, cancel := context.WithTimeout(ctx, catchUp)
-	defer cancel()
-	if g.hub.Wait(wait, atLeast) != nil {
+	if err := g.reach(ctx, atLeast); err != nil {
 		return err
 	}
 	return read()
@@ -235,6 +234,8 @@ func (g *Gateway) list(ctx context.Context, body []byte) (any, error) {
 		return nil, protocol.Errorf(protocol.CodeInvalidArgs, "order is %q; choose %q or %q", req.Order, protocol.ByID, protocol.ByName)
 	case !slices.Contains(protocol.Kinds, req.Kind) || req.Kind == protocol.KindWorkspace:
 		return nil, protocol.Errorf(protocol.CodeInvalidArgs, "objects of kind %q are not listed", req.Kind)
+	case len(req.Query) > protocol.MaxQuery:
+		return nil, protocol.Errorf(protocol.CodeInvalidArgs, "query has %d bytes; at most %d are taken", len(req.Query), protocol.MaxQuery)
 	case len(req.Cursor) > maxCursor:
 		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
 	}

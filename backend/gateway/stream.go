@@ -47,7 +47,8 @@ type stream struct {
 	// life ends with the stream; the cause says why.
 	life context.Context
 	end  context.CancelCauseFunc
-	// pongs, capacity 8: ids of pings to be answered; more are not answered. Never closed.
+	// pongs, capacity 8: ids of pings to be answered, from the reader to the writer. The reader waits when it is full: an
+	// edge that pings faster than it reads is not heard until it has read. Never closed.
 	pongs chan int64
 }
 
@@ -242,11 +243,13 @@ func (s *stream) handle(f *protocol.StreamFrame) error {
 				continue
 			}
 			s.g.hub.Publish(ev)
+			s.g.presence.Touch(ev.Except) // the typist
 		}
 	case protocol.StreamPing:
 		select {
 		case s.pongs <- f.ID:
-		default:
+		case <-s.life.Done():
+			return context.Cause(s.life)
 		}
 	case protocol.StreamPong:
 	default:
@@ -280,8 +283,7 @@ func (s *stream) write() error {
 	heartbeat := time.NewTicker(s.g.config.Heartbeat)
 	defer heartbeat.Stop()
 	var (
-		items []channels.Item
-		sent  protocol.Position
+		queue drained
 		pings int64
 	)
 	for {
@@ -290,27 +292,46 @@ func (s *stream) write() error {
 		case <-s.life.Done():
 			return context.Cause(s.life)
 		case id := <-s.pongs:
-			err = s.send(&protocol.StreamFrame{Type: protocol.StreamPong, ID: id})
+			// What was said before the ping has been done by now, and what it called for is in the queue.
+			if err = s.sendQueued(&queue); err == nil {
+				err = s.send(&protocol.StreamFrame{Type: protocol.StreamPong, ID: id})
+			}
 		case <-heartbeat.C:
 			pings++
 			err = s.send(&protocol.StreamFrame{Type: protocol.StreamPing, ID: pings})
 		case <-s.sub.Wake():
-			var watermark protocol.Position
-			if items, watermark, err = s.sub.Drain(items); err != nil {
-				break
-			}
-			// After an answer to a subscription the watermark is said again, even if it stands: it tells that the replay
-			// is through.
-			again := slices.ContainsFunc(items, func(it channels.Item) bool { return it.Kind != channels.ItemEvent })
-			if err = s.sendItems(items); err == nil && (watermark > sent || again) {
-				err = s.send(&protocol.StreamFrame{Type: protocol.StreamWatermark, Position: watermark})
-				sent = watermark
-			}
+			err = s.sendQueued(&queue)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// drained is the writer's memory between two looks into the queue.
+type drained struct {
+	items []channels.Item   // used again
+	said  protocol.Position // the last watermark
+}
+
+// sendQueued sends what the hub has queued, and the watermark that holds then.
+func (s *stream) sendQueued(q *drained) error {
+	items, watermark, err := s.sub.Drain(q.items)
+	if err != nil {
+		return err
+	}
+	q.items = items
+	// After an answer to a subscription the watermark is said again, even if it stands: it tells that the replay is
+	// through.
+	again := slices.ContainsFunc(items, func(it channels.Item) bool { return it.Kind != channels.ItemEvent })
+	if err := s.sendItems(items); err != nil {
+		return err
+	}
+	if watermark <= q.said && !again {
+		return nil
+	}
+	q.said = watermark
+	return s.send(&protocol.StreamFrame{Type: protocol.StreamWatermark, Position: watermark})
 }
 
 // hello reads where the log begins and ends, and says so.

@@ -1,10 +1,10 @@
 // Package presence knows who is active: a user with at least one connection, on any edge or straight on the backend, who
-// has not set themself away. Connections come and go through Sources: one for each edge's stream, which reports users,
-// and one for each RTM socket.
+// has not set themself away and has not been idle for half an hour. Connections come and go through Sources: one for each
+// edge's stream, which reports users, and one for each RTM socket.
 //
 // The first connection makes a user active at once. The last one that goes makes them away only after a delay, because
-// most are back within it: reconnects, edges that restart. Changes are published as ephemeral events on the user's
-// presence topic, in order.
+// most are back within it: reconnects, edges that restart. Who does nothing (Touch) is away until they do something.
+// Changes are published as ephemeral events on the user's presence topic, in order.
 //
 // Lock order: Presence.mu, then the publisher's. Run is the only goroutine and belongs to the caller.
 package presence
@@ -25,6 +25,9 @@ import (
 // DefaultDelay is how long a user without connections stays active.
 const DefaultDelay = 15 * time.Second
 
+// DefaultIdle is how long a user who does nothing stays active: the dialect's auto-away.
+const DefaultIdle = 30 * time.Minute
+
 // MaxUsers bounds how many users one source may report present: far above what an edge holds.
 const MaxUsers = 1_000_000
 
@@ -37,7 +40,8 @@ type Publisher interface {
 type Options struct {
 	Store      store.Store
 	Publisher  Publisher
-	Delay      time.Duration
+	Delay      time.Duration // of being away after the last connection has gone
+	Idle       time.Duration // that makes a user away; 0 for never
 	Registerer prometheus.Registerer
 	Now        func() time.Time
 }
@@ -47,6 +51,7 @@ type Presence struct {
 	store     store.Store
 	publisher Publisher
 	delay     time.Duration
+	idle      time.Duration
 	now       func() time.Time
 	changes   prometheus.Counter
 	// wake, capacity 1: somebody is leaving. Never closed.
@@ -62,11 +67,12 @@ type Presence struct {
 }
 
 type user struct {
-	sources int // that have the user present
-	away    bool
+	sources int  // that have the user present
+	away    bool // by their own word
+	idle    bool // they did nothing since seen
 	// departures counts how often the last connection went; a departure in the queue that is not the last is void.
 	departures int
-	seen       time.Time
+	seen       time.Time // when they last did something, or came
 }
 
 type departure struct {
@@ -78,7 +84,7 @@ type departure struct {
 // New returns presence without anybody.
 func New(o Options) *Presence {
 	p := &Presence{
-		store: o.Store, publisher: o.Publisher, delay: o.Delay, now: o.Now, wake: make(chan struct{}, 1), users: make(map[protocol.UserID]*user),
+		store: o.Store, publisher: o.Publisher, delay: o.Delay, idle: o.Idle, now: o.Now, wake: make(chan struct{}, 1), users: make(map[protocol.UserID]*user),
 	}
 	f := promauto.With(o.Registerer)
 	p.changes = f.NewCounter(prometheus.CounterOpts{Name: "flannel_backend_presence_changes_total", Help: "Changes of presence that were published."})
@@ -106,10 +112,12 @@ func event(id protocol.UserID, state protocol.Presence) *protocol.Event {
 	}
 }
 
-// Run makes users away when their delay is over. It returns when ctx ends.
+// Run makes users away when their delay is over, or when they are idle. It returns when ctx ends.
 func (p *Presence) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		if next, ok := p.expire(); ok {
 			timer.Reset(next)
@@ -118,6 +126,8 @@ func (p *Presence) Run(ctx context.Context) error {
 		}
 		select {
 		case <-timer.C:
+		case <-sweep.C:
+			p.sweep()
 		case <-p.wake:
 		case <-ctx.Done():
 			return nil
@@ -140,7 +150,7 @@ func (p *Presence) expire() (time.Duration, bool) {
 			continue
 		}
 		delete(p.users, d.user)
-		if !u.away {
+		if u.presence() == protocol.Active {
 			p.publish(d.user, protocol.Away)
 		}
 	}
@@ -158,6 +168,7 @@ func (p *Presence) publish(id protocol.UserID, state protocol.Presence) {
 type Status struct {
 	Presence     protocol.Presence
 	Online       bool
+	AutoAway     bool
 	ManualAway   bool
 	Connections  int
 	LastActivity time.Time // zero if unknown
@@ -171,11 +182,11 @@ func (p *Presence) Status(id protocol.UserID) Status {
 	if u == nil {
 		return Status{Presence: protocol.Away}
 	}
-	return Status{Presence: u.presence(), Online: u.sources > 0, ManualAway: u.away, Connections: u.sources, LastActivity: u.seen}
+	return Status{Presence: u.presence(), Online: u.sources > 0, AutoAway: u.idle, ManualAway: u.away, Connections: u.sources, LastActivity: u.seen}
 }
 
 func (u *user) presence() protocol.Presence {
-	if u.away {
+	if u.away || u.idle {
 		return protocol.Away
 	}
 	return protocol.Active
@@ -190,8 +201,16 @@ func (p *Presence) SetManual(id protocol.UserID, away bool) {
 	if u == nil || u.away == away {
 		return
 	}
-	u.away = away
-	p.publish(id, u.presence())
+	p.change(id, u, func() { u.away = away })
+}
+
+// change does something to a user and publishes what comes of it; mu is held.
+func (p *Presence) change(id protocol.UserID, u *user, do func()) {
+	was := u.presence()
+	do()
+	if now := u.presence(); now != was {
+		p.publish(id, now)
+	}
 }
 
 // Source is where connections come from. It is safe for concurrent use.
@@ -270,20 +289,24 @@ func (s *Source) apply(present, absent []protocol.UserID, away map[protocol.User
 		}
 	}
 	for _, id := range present {
+		u := p.users[id]
+		// Who is named again, or comes on another device, is there. Who is back from a lost connection was brought back
+		// by their program.
+		if u != nil && u.sources > 0 {
+			p.touch(id, u)
+		}
 		if _, ok := s.present[id]; ok || len(s.present) >= MaxUsers {
 			continue
 		}
 		s.present[id] = struct{}{}
-		u := p.users[id]
 		if u == nil {
-			u = &user{away: away[id]}
+			u = &user{away: away[id], seen: p.now()}
 			p.users[id] = u
 			if !u.away {
 				p.publish(id, protocol.Active)
 			}
 		}
 		u.sources++
-		u.seen = p.now()
 	}
 	for _, id := range absent {
 		s.leaveLocked(id)
@@ -300,7 +323,6 @@ func (s *Source) leaveLocked(id protocol.UserID) {
 	p := s.p
 	u := p.users[id]
 	u.sources--
-	u.seen = p.now()
 	if u.sources > 0 {
 		return
 	}

@@ -72,7 +72,7 @@ func newTest(t *testing.T) (*Presence, *recorder, *fakeStore) {
 	t.Helper()
 	rec := &recorder{kept: make(map[protocol.Topic]bool)}
 	st := &fakeStore{away: make(map[protocol.UserID]bool)}
-	p := New(Options{Store: st, Publisher: rec, Delay: DefaultDelay, Registerer: prometheus.NewRegistry(), Now: time.Now})
+	p := New(Options{Store: st, Publisher: rec, Delay: DefaultDelay, Idle: DefaultIdle, Registerer: prometheus.NewRegistry(), Now: time.Now})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -168,6 +168,73 @@ func TestPresence_ManualAwayHides(t *testing.T) {
 		synctest.Wait()
 		if got := rec.take(); !slices.Equal(got, says(protocol.Away, "U1")) {
 			t.Errorf("told %v, want U1 alone: U2 was away already", got)
+		}
+	})
+}
+
+func TestPresence_IdleIsAwayUntilTouched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, rec, _ := newTest(t)
+		edge, socket := p.Source(), p.Source()
+		report(t, edge, []protocol.UserID{"U1", "U2", "U3"}, nil)
+		p.SetManual("U3", true)
+		rec.take()
+
+		time.Sleep(20 * time.Minute)
+		p.Touch("U2")
+		p.Touch("U9") // who is not here
+		time.Sleep(9 * time.Minute)
+		synctest.Wait()
+		if got := rec.take(); len(got) != 0 {
+			t.Errorf("told %v before half an hour was over", got)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if got := rec.take(); !slices.Equal(got, says(protocol.Away, "U1")) { // U3 was away already
+			t.Errorf("told %v, want U1 away", got)
+		}
+		if st := p.Status("U1"); !st.AutoAway || !st.Online || st.ManualAway || st.Presence != protocol.Away || time.Since(st.LastActivity) != 31*time.Minute {
+			t.Errorf("status = %+v", st)
+		}
+		p.SetManual("U3", false) // does not make somebody active who is not there
+		if got := rec.take(); len(got) != 0 {
+			t.Errorf("told %v of an idle user", got)
+		}
+		p.Touch("U1")
+		p.Touch("U1")
+		report(t, edge, []protocol.UserID{"U3"}, nil) // named again
+		if got := rec.take(); !slices.Equal(got, slices.Concat(says(protocol.Active, "U1"), says(protocol.Active, "U3"))) {
+			t.Errorf("told %v, want U1 and U3 active", got)
+		}
+
+		// A program that reconnects does not wake its user; a second device does.
+		time.Sleep(32 * time.Minute)
+		synctest.Wait()
+		rec.take()
+		report(t, edge, nil, []protocol.UserID{"U1"})
+		time.Sleep(5 * time.Second)
+		report(t, edge, []protocol.UserID{"U1"}, nil)
+		if got := rec.take(); len(got) != 0 {
+			t.Errorf("told %v of a reconnect", got)
+		}
+		report(t, socket, []protocol.UserID{"U1"}, nil)
+		if got := rec.take(); !slices.Equal(got, says(protocol.Active, "U1")) {
+			t.Errorf("told %v of a second device", got)
+		}
+
+		// Who leaves while idle is away already, and comes back active.
+		time.Sleep(32 * time.Minute)
+		synctest.Wait()
+		rec.take()
+		edge.Close()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := rec.take(); len(got) != 0 || p.Status("U2").Online {
+			t.Errorf("told %v of those who left", got)
+		}
+		report(t, socket, []protocol.UserID{"U2"}, nil)
+		if got := rec.take(); !slices.Equal(got, says(protocol.Active, "U2")) {
+			t.Errorf("told %v, want U2 back", got)
 		}
 	})
 }

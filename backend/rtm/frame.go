@@ -137,6 +137,7 @@ func (x *session) tellTyping(f *protocol.ClientFrame) {
 		t.ThreadTS = ""
 	}
 	user := x.ticket.id.User
+	x.Presence.Touch(user)
 	x.Hub.Publish(&protocol.Event{
 		Topic: protocol.Topic(t.Channel), Type: protocol.FrameUserTyping, Class: protocol.ClassEphemeral, Except: user,
 		Refs: []protocol.ObjectID{protocol.ObjectID(user), protocol.ObjectID(t.Channel)},

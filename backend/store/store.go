@@ -56,6 +56,7 @@ type Reader interface {
 	// EachObject calls fn for every object of kind owned by workspace, in id order, streaming. For channels: every type.
 	EachObject(workspace protocol.WorkspaceID, kind protocol.Kind, fn func(o *protocol.Object) error) error
 	// List returns a page of list entries; Position is left to the caller. Channels: public ones (shared in ones too).
+	// With a query, those that it matches (protocol.ListEntry.Matches).
 	List(req protocol.ListRequest) (entries []protocol.ListEntry, next string, err error)
 	// Workspaces lists all workspaces in id order.
 	Workspaces() ([]protocol.Workspace, error)

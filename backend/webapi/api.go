@@ -35,6 +35,8 @@ type Presence interface {
 	Presence(user protocol.UserID) Status
 	// SetManual tells that user set themself away, or took that back. The store knows already.
 	SetManual(user protocol.UserID, away bool)
+	// Touch tells that user did something.
+	Touch(user protocol.UserID)
 }
 
 // Status is the presence of one user.
@@ -209,6 +211,9 @@ func (a *API) read(q *request, claims token.Claims, m method) (*protocol.Reply, 
 func (a *API) write(q *request, claims token.Claims, m method) (*protocol.Reply, error) {
 	if err := a.admit(q, claims); err != nil {
 		return nil, err
+	}
+	if a.Presence != nil {
+		a.Presence.Touch(q.id.User)
 	}
 	body, at, err := m.write(q)
 	return &protocol.Reply{Status: 200, Body: body, Position: at}, err

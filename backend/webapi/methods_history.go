@@ -79,6 +79,15 @@ func conversationsHistory(q *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	a := okAnswer()
+	if _, err := q.history(a, limit); err != nil {
+		return nil, err
+	}
+	return a.bytes(), nil
+}
+
+// history writes a page of the call's channel into a and returns its messages.
+func (q *request) history(a *answer, limit int) ([]protocol.Message, error) {
 	h, cursor, err := q.historyQuery(q.channel(), limit)
 	if err != nil {
 		return nil, err
@@ -100,7 +109,6 @@ func conversationsHistory(q *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := okAnswer()
 	if l := q.args["latest"]; l != "" {
 		a.val("latest", l)
 	}
@@ -109,15 +117,16 @@ func conversationsHistory(q *request) ([]byte, error) {
 	}
 	a.list("messages", encodeMessages(messages)).val("has_more", more).val("pin_count", len(pins)).
 		raw("channel_actions_ts", []byte("null")).val("channel_actions_count", 0)
-	return endPage(a, messages, more), nil
+	endPage(a, messages, more)
+	return messages, nil
 }
 
 // endPage adds the cursor after the last of messages.
-func endPage(a *answer, messages []protocol.Message, more bool) []byte {
+func endPage(a *answer, messages []protocol.Message, more bool) *answer {
 	if more && len(messages) > 0 {
-		return a.next(tsCursor(messages[len(messages)-1].TS)).bytes()
+		return a.next(tsCursor(messages[len(messages)-1].TS))
 	}
-	return a.next("").bytes()
+	return a.next("")
 }
 
 func conversationsReplies(q *request) ([]byte, error) {
@@ -156,7 +165,7 @@ func conversationsReplies(q *request) ([]byte, error) {
 	if len(messages) > limit {
 		messages, more = messages[:limit], true
 	}
-	return endPage(okAnswer().list("messages", encodeMessages(messages)).val("has_more", more), messages, more), nil
+	return endPage(okAnswer().list("messages", encodeMessages(messages)).val("has_more", more), messages, more).bytes(), nil
 }
 
 // message returns a message of the call's channel, which the caller may read.

@@ -52,6 +52,18 @@ func (q *request) infoOf(kind protocol.Kind, one, many string, missing protocol.
 			ids = append(ids, oid)
 		}
 	}
+	bodies, err := q.visible(ids)
+	if err != nil {
+		return nil, err
+	}
+	if len(bodies) == 0 {
+		return nil, &protocol.Error{Code: missing}
+	}
+	return okAnswer().list(many, bodies).bytes(), nil
+}
+
+// visible renders those of the users or bots that the caller sees, in the order of ids.
+func (q *request) visible(ids []protocol.ObjectID) ([][]byte, error) {
 	objects, err := q.objects(ids)
 	if err != nil {
 		return nil, err
@@ -70,10 +82,7 @@ func (q *request) infoOf(kind protocol.Kind, one, many string, missing protocol.
 			bodies = append(bodies, q.renderUser(o))
 		}
 	}
-	if len(bodies) == 0 {
-		return nil, &protocol.Error{Code: missing}
-	}
-	return okAnswer().list(many, bodies).bytes(), nil
+	return bodies, nil
 }
 
 func usersList(q *request) ([]byte, error) {
@@ -269,6 +278,14 @@ func getPresence(q *request) ([]byte, error) {
 		}
 	}
 	return a.bytes(), nil
+}
+
+// setActive says that the caller is at their client. It is a read to the store.
+func setActive(q *request) ([]byte, error) {
+	if q.Presence != nil {
+		q.Presence.Touch(q.id.User)
+	}
+	return done(), nil
 }
 
 func setPresence(q *request) ([]byte, protocol.Position, error) {

@@ -302,3 +302,21 @@ func TestObjects(t *testing.T) {
 		t.Errorf("a usergroup's mention: %+v", f)
 	}
 }
+
+// Doing something keeps one from being taken for away; asking does not.
+func TestPresence_WhatCountsAsActivity(t *testing.T) {
+	w := newWorld(t, Limits{})
+	w.get(ann, "users.info", "user", "U0ANN")
+	w.get(ann, "conversations.history", "channel", string(general))
+	w.get(ann, "client.counts")
+	if len(w.touched) != 0 {
+		t.Errorf("reading touched %v", w.touched)
+	}
+	ts := w.post(ben, general, "x")
+	w.get(ann, "conversations.mark", "channel", string(general), "ts", ts)
+	w.get(gus, "users.setActive")
+	w.fails("", protocol.CodeNotAuthed, "users.setActive")
+	if !slices.Equal(w.touched, []protocol.UserID{ben, ann, gus}) {
+		t.Errorf("touched %v", w.touched)
+	}
+}

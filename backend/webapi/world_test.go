@@ -58,6 +58,7 @@ type world struct {
 	events    []*protocol.Event // all that were committed
 	published []*protocol.Event
 	away      map[protocol.UserID]bool
+	touched   []protocol.UserID
 }
 
 func newWorld(tb testing.TB, limits Limits) *world {
@@ -144,6 +145,12 @@ func (w *world) SetManual(user protocol.UserID, away bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.away[user] = away
+}
+
+func (w *world) Touch(user protocol.UserID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.touched = append(w.touched, user)
 }
 
 func (w *world) Publish(e *protocol.Event) {

@@ -107,7 +107,7 @@ func Run(ctx context.Context, target Target, progress func(Result)) (Report, err
 		target: target, base: u.Scheme + "://" + u.Host, nonce: strings.ToLower(rand.Text()[:10]),
 		client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
-	for _, list := range [][]clause{accessClauses, loadClauses, forwardClauses, streamClauses, effectClauses, finalClauses} {
+	for _, list := range [][]clause{accessClauses, loadClauses, forwardClauses, streamClauses, effectClauses, replayClauses, finalClauses} {
 		for _, c := range list {
 			if err := ctx.Err(); err != nil {
 				return report, err

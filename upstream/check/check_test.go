@@ -53,7 +53,7 @@ func TestRun_BadAddressAndEndedContext(t *testing.T) {
 
 func TestClauses_NamesAreUnique(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, list := range [][]clause{accessClauses, loadClauses, forwardClauses, streamClauses, effectClauses, finalClauses} {
+	for _, list := range [][]clause{accessClauses, loadClauses, forwardClauses, streamClauses, effectClauses, replayClauses, finalClauses} {
 		for _, c := range list {
 			if seen[c.name] {
 				t.Errorf("two clauses are called %q", c.name)

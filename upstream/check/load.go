@@ -229,6 +229,7 @@ var loadClauses = []clause{
 			return a.SortName < b.SortName || a.SortName == b.SortName && a.ID < b.ID
 		})
 	}},
+	{"list: a query leaves the entries of which each of its words begins a word", "words are what letters and digits make, folded; of name, real_name, display_name, sort_name and email", func(ctx context.Context, s *suite) error { return s.searched(ctx) }},
 	{"list: channels, bots, emoji and usergroups", "channels: public ones only, archived included", func(ctx context.Context, s *suite) error {
 		for _, kind := range []protocol.Kind{protocol.KindChannel, protocol.KindBot, protocol.KindEmoji, protocol.KindUsergroup} {
 			if err := s.listed(ctx, kind, protocol.ByID, func(a, b *protocol.ListEntry) bool { return a.ID < b.ID }); err != nil {
@@ -237,12 +238,13 @@ var loadClauses = []clause{
 		}
 		return nil
 	}},
-	{"list: bad kinds, orders and limits are refused with 400, an unknown workspace with 404", "", func(ctx context.Context, s *suite) error {
+	{"list: bad kinds, orders, limits and queries are refused with 400, an unknown workspace with 404", "", func(ctx context.Context, s *suite) error {
 		good := protocol.ListRequest{Workspace: s.identity.Workspace, Kind: protocol.KindUser, Order: protocol.ByID, Limit: 10}
 		for name, change := range map[string]func(*protocol.ListRequest){
 			"kind": func(r *protocol.ListRequest) { r.Kind = "nonsense" }, "order": func(r *protocol.ListRequest) { r.Order = "nonsense" },
 			"limit 0": func(r *protocol.ListRequest) { r.Limit = 0 }, "limit -1": func(r *protocol.ListRequest) { r.Limit = -1 },
 			"limit 1001": func(r *protocol.ListRequest) { r.Limit = protocol.MaxListLimit + 1 },
+			"long query": func(r *protocol.ListRequest) { r.Query = strings.Repeat("a", protocol.MaxQuery+1) },
 		} {
 			bad := good
 			change(&bad)

@@ -345,6 +345,42 @@ var streamClauses = []clause{
 		})
 	})},
 	{"stream: ping is answered with pong and the same id", "", onStream(func(_ context.Context, _ *suite, st *stream, _ protocol.Topic) error { return st.ping(4711) })},
+	{"stream: a pong comes after the answers to what was sent before the ping", "handle an edge's frames in order, and put the pong behind the replays that they called for", onStream(func(_ context.Context, s *suite, st *stream, topic protocol.Topic) error {
+		const rounds, burst = 40, 5
+		for round := range rounds {
+			// Several at once, so that the backend is busy when the ping comes.
+			for i := range burst {
+				asked := protocol.StreamFrame{Type: protocol.StreamSubscribe, Topics: []protocol.TopicState{fromSeq(topic, 0), {Topic: "T0CHECK"}}}
+				ping := protocol.StreamFrame{Type: protocol.StreamPing, ID: int64(1000 + round*burst + i)}
+				if err := errors.Join(st.say(asked), st.say(ping)); err != nil {
+					return err
+				}
+			}
+			var answered, replayed int
+			for i := range burst {
+				id := int64(1000 + round*burst + i)
+				err := st.until("pong", func(f *protocol.StreamFrame) (bool, error) {
+					if f.Type == protocol.StreamSubscribed {
+						answered += len(f.Topics)
+					}
+					for _, ev := range f.Events {
+						replayed = max(replayed, int(ev.Seq)) //nolint:gosec // Small.
+					}
+					return f.Type == protocol.StreamPong && f.ID == id, nil
+				})
+				if err != nil {
+					return err
+				}
+				if answered < 2*(i+1) {
+					return fmt.Errorf("pong %d came when %d of %d topics were answered", i+1, answered, 2*(i+1))
+				}
+			}
+			if replayed < s.posted { // Of the last subscription; the ones before it were renewed.
+				return fmt.Errorf("it came after the event with seq %d; %d messages were to be replayed", replayed, s.posted)
+			}
+		}
+		return nil
+	})},
 	{"stream: frames of unknown type are ignored", "a newer edge may say more than a backend knows", onStream(func(_ context.Context, _ *suite, st *stream, _ protocol.Topic) error {
 		if err := st.say(protocol.StreamFrame{Type: "nonsense"}); err != nil {
 			return err

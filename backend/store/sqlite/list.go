@@ -23,39 +23,46 @@ func (r *reader) List(req protocol.ListRequest) (entries []protocol.ListEntry, n
 	if limit <= 0 {
 		limit = protocol.MaxListLimit
 	}
-	rest, args := " ORDER BY o.id LIMIT ?3", []any{req.Workspace, req.Kind, limit + 1}
+	order, args := " ORDER BY o.id LIMIT ?3", []any{req.Workspace, req.Kind, limit + 1}
 	if req.Order == protocol.ByName {
-		rest = " ORDER BY o.sort_name, o.id LIMIT ?3"
+		order = " ORDER BY o.sort_name, o.id LIMIT ?3"
 	}
+	rest := ""
 	if req.Cursor != "" {
 		if req.Order == protocol.ByName {
 			sortName, id, ok := strings.Cut(req.Cursor, "\x00")
 			if !ok {
 				return nil, "", &protocol.Error{Code: protocol.CodeInvalidCursor}
 			}
-			rest, args = " AND (o.sort_name, o.id) > (?4, ?5)"+rest, append(args, sortName, id)
+			rest, args = " AND (o.sort_name, o.id) > (?4, ?5)", append(args, sortName, id)
 		} else {
-			rest, args = " AND o.id > ?4"+rest, append(args, req.Cursor)
+			rest, args = " AND o.id > ?4", append(args, req.Cursor)
 		}
 	}
-	if entries, err = r.entries(ownEntries+rest, args); err != nil {
+	words := protocol.SearchWords(req.Query)
+	own := ownEntries + rest + order
+	if len(words) > 0 {
+		var cond string
+		cond, args = matching(words, args)
+		rest += cond
+		own = found(rest + order)
+	}
+	if entries, err = r.entries(own, args); err != nil {
 		return nil, "", err
 	}
 	if req.Kind == protocol.KindChannel {
-		shared, err := r.entries(sharedEntries+rest, args)
+		shared, err := r.entries(sharedEntries+rest+order, args)
 		if err != nil {
 			return nil, "", err
 		}
-		if len(shared) > 0 {
-			entries = append(entries, shared...)
-			slices.SortFunc(entries, func(a, b protocol.ListEntry) int {
-				if req.Order == protocol.ByName {
-					return cmp.Or(strings.Compare(a.SortName, b.SortName), cmp.Compare(a.ID, b.ID))
-				}
-				return cmp.Compare(a.ID, b.ID)
-			})
-		}
+		entries = append(entries, shared...)
 	}
+	slices.SortFunc(entries, func(a, b protocol.ListEntry) int { // In order already, unless there are shared ones or a query.
+		if req.Order == protocol.ByName {
+			return cmp.Or(strings.Compare(a.SortName, b.SortName), cmp.Compare(a.ID, b.ID))
+		}
+		return cmp.Compare(a.ID, b.ID)
+	})
 	if len(entries) <= limit {
 		return entries, "", nil
 	}

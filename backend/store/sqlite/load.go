@@ -10,7 +10,7 @@ import (
 // lateIndexes are dropped at the beginning of a Load and built at its end: sorting once is several times faster than
 // finding a place for each of millions of rows. Reads by user, by list and by email are slow within a Load therefore;
 // neither generate nor import does them.
-var lateIndexes = []string{"memberships_user", "objects_kind", "objects_sort", "objects_listed", "objects_email"}
+var lateIndexes = []string{"memberships_user", "objects_kind", "objects_search", "objects_listed", "objects_email"}
 
 // Load implements store.Store.
 func (s *Store) Load(ctx context.Context, fn func(store.Tx) error) error {

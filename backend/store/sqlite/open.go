@@ -123,7 +123,9 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.write, sub)
+	p, err := goose.NewProvider(goose.DialectSQLite3, s.write, sub, goose.WithGoMigrations(
+		goose.NewGoMigration(3, &goose.GoFunc{RunTx: fillWords}, nil),
+	))
 	if err != nil {
 		return err
 	}

@@ -25,12 +25,12 @@ func (r *recorder) Close() error {
 	return r.Store.Close()
 }
 
-// allowed are the walks over a whole table that are meant: lists of what was asked for, and partial indexes that hold
-// little.
-var allowed = regexp.MustCompile(`^SCAN (j VIRTUAL TABLE|CONSTANT ROW|objects USING INDEX objects_workspaces|sqlite_master|\(subquery-)`)
+// allowed are the walks over a whole table that are meant: lists of what was asked for or found (f), and partial indexes
+// that hold little.
+var allowed = regexp.MustCompile(`^SCAN (j VIRTUAL TABLE|f$|CONSTANT ROW|objects USING INDEX objects_workspaces|sqlite_master|\(subquery-)`)
 
-// sorts are the statements that may sort: what they find is a page, or what one person did by hand.
-var sorts = regexp.MustCompile(`FROM (shared_channels|pins|json_each\([?]\) j CROSS JOIN reactions) |ORDER BY inactive`)
+// sorts are the statements that may sort: what they find or keep is a page, or what one person did by hand.
+var sorts = regexp.MustCompile(`FROM (shared_channels|pins|json_each\([?]\) j CROSS JOIN reactions) |ORDER BY inactive|INDEXED BY objects_search .* ORDER BY o.id LIMIT`)
 
 var number = regexp.MustCompile(`\?\d`)
 

@@ -27,13 +27,13 @@ func (t *writeTx) Put(s protocol.Shape) error {
 	case *protocol.Workspace, *protocol.Bot:
 		handle = nil
 	}
-	err := t.exec(`INSERT INTO objects (id, kind, workspace, version, topic, visibility, body, listed, handle, sort_name, name, real_name, display_name, email, inactive, guest, bot, app)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	err := t.exec(`INSERT INTO objects (id, kind, workspace, version, topic, visibility, body, listed, handle, sort_name, name, real_name, display_name, email, inactive, guest, bot, app, words)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET workspace = excluded.workspace, version = excluded.version, buried = 0, topic = excluded.topic, visibility = excluded.visibility,
 			body = excluded.body, listed = excluded.listed, handle = excluded.handle, sort_name = excluded.sort_name, name = excluded.name, real_name = excluded.real_name,
-			display_name = excluded.display_name, email = excluded.email, inactive = excluded.inactive, guest = excluded.guest, bot = excluded.bot, app = excluded.app`,
+			display_name = excluded.display_name, email = excluded.email, inactive = excluded.inactive, guest = excluded.guest, bot = excluded.bot, app = excluded.app, words = excluded.words`,
 		o.ID, o.Kind, o.Owner, o.Version, o.Topic, string(protocol.MustMarshal(o.Visibility)), string(o.Body), listed, handle, e.SortName, e.Name, e.RealName, e.DisplayName,
-		e.Email, e.Deleted, e.Guest, e.Bot, e.App)
+		e.Email, e.Deleted, e.Guest, e.Bot, e.App, searchText(&e))
 	if err != nil {
 		return fmt.Errorf("put %s: %w", o.ID, err)
 	}

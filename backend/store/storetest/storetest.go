@@ -29,6 +29,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"EachObject", testEachObject},
 		{"List", testList},
 		{"ListShared", testListShared},
+		{"ListQuery", testListQuery},
+		{"ListQueryFollows", testListQueryFollows},
 		{"Workspaces", testWorkspaces},
 		{"Members", testMembers},
 		{"MembersPages", testMembersPages},
