@@ -54,9 +54,15 @@ func (s *Service) query(ctx context.Context, id *protocol.Identity, path string,
 		return name, nil, err
 	}
 	r.workspace = workspace
+	if err := s.enumeration.allowNamed(id.User, name, args); err != nil {
+		return name, nil, err
+	}
 	body, err := answer(r, args)
 	if err != nil {
 		return name, nil, late(err)
+	}
+	if err := s.enumeration.allowGiven(id.User, name, body); err != nil {
+		return name, nil, err
 	}
 	return name, r.reply(body), nil
 }

@@ -31,7 +31,7 @@ func (s *Service) Peek(id protocol.Identity, ids []protocol.ObjectID) []protocol
 			missing = append(missing, oid)
 		}
 	}
-	s.warm(id.Workspace, missing)
+	s.prefetch(id.Workspace, missing)
 	return seen
 }
 
@@ -53,8 +53,8 @@ type warming struct {
 	ids map[protocol.ObjectID]struct{} // guarded by mu
 }
 
-// warm loads objects into the cache, beside the caller.
-func (s *Service) warm(workspace protocol.WorkspaceID, ids []protocol.ObjectID) {
+// prefetch loads objects into the cache, beside the caller.
+func (s *Service) prefetch(workspace protocol.WorkspaceID, ids []protocol.ObjectID) {
 	if len(ids) == 0 {
 		return
 	}

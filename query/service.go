@@ -27,6 +27,8 @@ type Config struct {
 	MaxLoads int `koanf:"max_loads"`
 	// MaxIDs bounds the ids in one request.
 	MaxIDs int `koanf:"max_ids"`
+	// EnumerationLimit bounds the different objects that one user's edge queries may name in a minute; 0 turns it off.
+	EnumerationLimit int `koanf:"enumeration_limit"`
 	// SocketTTL is how long clients may keep the addresses they are given.
 	SocketTTL time.Duration `koanf:"socket_ttl"`
 }
@@ -38,7 +40,9 @@ func Default() Config {
 		PendingAfter: 500 * time.Millisecond, // a person notices from half a second on
 		MaxLoads:     4096,                   // one for each client of a storm that upstream then batches
 		MaxIDs:       500,                    // the largest batch seen is 80
-		SocketTTL:    time.Hour,
+		// A screen shows some hundred; a cold start was seen to ask for 300.
+		EnumerationLimit: 5000,
+		SocketTTL:        time.Hour,
 	}
 }
 
@@ -49,6 +53,8 @@ func (c *Config) Validate() error {
 		return errors.New("query: load_timeout and pending_after must be above 0, socket_ttl at least 1s")
 	case c.MaxLoads < 1:
 		return errors.New("query: max_loads must be at least 1")
+	case c.EnumerationLimit < 0:
+		return errors.New("query: enumeration_limit must not be below 0")
 	case c.MaxIDs < 1 || c.MaxIDs > protocol.MaxObjectIDs:
 		return fmt.Errorf("query: max_ids must be between 1 and %d", protocol.MaxObjectIDs)
 	}
@@ -104,8 +110,10 @@ type Service struct {
 	identities *flights[string, protocol.Identity]
 	sets       *flights[protocol.ChannelID, *cache.Set]
 
-	unkept  unkept
-	warming warming
+	unkept      unkept
+	rush        rush
+	warming     warming
+	enumeration *enumeration
 
 	// mu guards held: the topics that are followed for each user. A topic is in a user's entry exactly while the loader
 	// holds one reference for it. Never held across a call that may block.
@@ -122,11 +130,12 @@ func New(o Options) (*Service, error) {
 	return &Service{
 		config: o.Config, cache: o.Cache, loader: o.Loader, sockets: o.Sockets, log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), tasks: t,
-		users:      newFlights[protocol.UserID, *cache.User](t),
-		identities: newFlights[string, protocol.Identity](t),
-		sets:       newFlights[protocol.ChannelID, *cache.Set](t),
-		unkept:     unkept{now: o.Now},
-		held:       make(map[protocol.UserID]*holding),
+		users:       newFlights[protocol.UserID, *cache.User](t),
+		identities:  newFlights[string, protocol.Identity](t),
+		sets:        newFlights[protocol.ChannelID, *cache.Set](t),
+		unkept:      unkept{now: o.Now},
+		enumeration: newEnumeration(o.Config.EnumerationLimit, o.Now),
+		held:        make(map[protocol.UserID]*holding),
 	}, nil
 }
 
@@ -154,19 +163,26 @@ func (s *Service) Identify(ctx context.Context, token string) (protocol.Identity
 // identify loads an identity. It may be kept only while the user topic is followed from the answer's position on,
 // because that is where a revocation is told; so the user is loaded with it, which the caller needs next anyway.
 func (s *Service) identify(ctx context.Context, token string) (protocol.Identity, error) {
-	id, at, err := s.loader.Identify(ctx, token)
-	if err != nil {
-		return id, asError(err)
-	}
-	if id.Error != "" {
-		return protocol.Identity{}, &protocol.Error{Code: id.Error}
-	}
-	if s.loader.Live() {
-		if _, err := s.userFrom(ctx, id, &at); err == nil {
-			s.cache.FillIdentity(token, id, at)
+	for range maxOutrun {
+		id, at, err := s.loader.Identify(ctx, token)
+		if err != nil {
+			return id, asError(err)
+		}
+		if id.Error != "" {
+			return protocol.Identity{}, &protocol.Error{Code: id.Error}
+		}
+		if s.loader.Live() {
+			if _, err := s.userFrom(ctx, id, &at); err == nil {
+				s.cache.FillIdentity(token, id, at)
+			}
+		}
+		// A session that has registered and then joins this load did not hear of the revocations before: the answer must
+		// know them. Those that come from here on find the session.
+		if !s.cache.Outran(&id, at) {
+			return id, nil
 		}
 	}
-	return id, nil
+	return protocol.Identity{}, unavailable("the user changes faster than they can be loaded")
 }
 
 // unavailable is the error of everything that only a backend could answer now.
