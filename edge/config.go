@@ -22,7 +22,8 @@ type Config struct {
 
 	// MaxSessions bounds the websockets; more are refused with a retry time.
 	MaxSessions int `koanf:"max_sessions"`
-	// MaxHandshakes bounds the sockets between upgrade and boot.
+	// MaxHandshakes bounds the sockets between upgrade and boot. Most of them wait for a batched load of new users, so it is
+	// some seconds' worth of arrivals.
 	MaxHandshakes int `koanf:"max_handshakes"`
 	// MaxCalls bounds the HTTP calls under way.
 	MaxCalls int `koanf:"max_calls"`
@@ -72,7 +73,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", Region: "local", Origins: []string{}, RateLimits: true,
-		MaxSessions: 15_000, MaxHandshakes: 512, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		MaxSessions: 15_000, MaxHandshakes: 4096, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, MessageBurst: 30,
 		Presence: true, StormOpens: 200, // a morning of 15,000 people in an hour is 4 a second

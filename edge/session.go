@@ -277,11 +277,14 @@ func (s *Session) welcome() (outcome string, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
 	defer cancel()
 	resumed, err := e.doors.Hub.Attach(ctx, s, s.id, s.from)
+	if s.attached = err == nil; s.attached {
+		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
+		err = s.identify()
+	}
 	s.hello(resumed)
 	if err != nil {
 		return s.refuse(err)
 	}
-	s.attached = true
 	s.replay(resumed.Events)
 	if s.thin && flag(s.opening.params["boot"]) {
 		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(s.opening.params["lazy_channels"]))

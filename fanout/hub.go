@@ -44,6 +44,12 @@ type Options struct {
 	// for each such user and event, and must not block.
 	Allow    func(user protocol.UserID, ev *protocol.Event) bool
 	Presence PresenceDoor
+	// Hears says whether a receiver may still hear of the presence of a user whom it watches; known is false if that
+	// cannot be said at once. It is called for each of them and change, and must not block.
+	Hears func(r Receiver, user protocol.UserID) (may, known bool)
+	// Unsure is called, with publishing held, for a receiver that was not told of a change because Hears did not know. It
+	// must not block, and lets somebody find out and call WatchPresence.
+	Unsure func(Receiver)
 	// Lost is called, with publishing held, for a receiver that cannot be told everything: it must fetch everything again.
 	Lost       func(Receiver)
 	Config     Config
@@ -57,6 +63,8 @@ type Hub struct {
 	// Static after construction.
 	allow    func(user protocol.UserID, ev *protocol.Event) bool
 	presence PresenceDoor
+	hears    func(r Receiver, user protocol.UserID) (may, known bool)
+	unsure   func(Receiver)
 	lost     func(Receiver)
 	logger   *slog.Logger
 	metrics  *metrics
@@ -85,6 +93,8 @@ type Hub struct {
 type session struct {
 	audience *audience
 	watching map[protocol.UserID]struct{}
+	// owed has those of watching whose last change was held back because Hears did not know.
+	owed map[protocol.UserID]struct{}
 }
 
 // audience is one user with their sessions. sessions does not change, but is replaced.
@@ -96,12 +106,15 @@ type audience struct {
 	workspaces []protocol.WorkspaceID
 	// due has the channels that the user's own topic has put them into, and whose own event is still to come.
 	due map[protocol.ChannelID]struct{}
+	// came has the channels whose own event has put the user into them, with its position, while the user's topic is
+	// still to tell of it. At most maxCame: see cameLocked.
+	came map[protocol.ChannelID]protocol.Position
 }
 
 // New returns an empty hub.
 func New(o Options) *Hub {
 	h := &Hub{
-		allow: o.Allow, presence: o.Presence, lost: o.Lost, logger: o.Log, log: newReplayLog(o.Config, o.Now),
+		allow: o.Allow, presence: o.Presence, hears: o.Hears, unsure: o.Unsure, lost: o.Lost, logger: o.Log, log: newReplayLog(o.Config, o.Now),
 		sessions: make(map[Receiver]*session), users: make(map[protocol.UserID]*audience),
 		channels:   make(map[protocol.ChannelID]map[*audience]struct{}),
 		workspaces: make(map[protocol.WorkspaceID]map[*audience]struct{}),
@@ -111,19 +124,19 @@ func New(o Options) *Hub {
 	return h
 }
 
-// Attach lets r hear of everything that concerns id. channels is called under the hub's lock and returns the channels
-// that the user is in; it must not call the hub. An event that the cache had applied before is in what channels
-// returns; all others will be delivered. One that is just being delivered may be both.
-func (h *Hub) Attach(r Receiver, id protocol.Identity, channels func() []protocol.ChannelID) {
+// Attach lets r hear of everything that concerns id. now is called under the hub's lock and returns the channels that
+// the user is in and their role, for the identity's may be older; it must not call the hub. An event that the cache had
+// applied before is in what now returns; all others will be delivered. One that is just being delivered may be both.
+func (h *Hub) Attach(r Receiver, id protocol.Identity, now func() ([]protocol.ChannelID, protocol.Role)) {
 	h.doors.Lock()
 	defer h.doors.Unlock()
-	if h.attach(r, id, channels) {
+	if h.attach(r, id, now) {
 		h.presence.Report([]protocol.UserID{id.User}, nil)
 	}
 }
 
 // attach reports whether it is the user's first session. It wants doors.
-func (h *Hub) attach(r Receiver, id protocol.Identity, channels func() []protocol.ChannelID) (first bool) {
+func (h *Hub) attach(r Receiver, id protocol.Identity, now func() ([]protocol.ChannelID, protocol.Role)) (first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions[r] != nil {
@@ -136,12 +149,13 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, channels func() []protoco
 		a = &audience{user: id.User, channels: make(map[protocol.ChannelID]struct{})}
 		h.users[id.User] = a
 	}
-	a.role = id.Role
+	var channels []protocol.ChannelID
+	channels, a.role = now()
 	a.sessions = append(slices.Clip(a.sessions), r)
 	h.sessions[r] = &session{audience: a}
 	// The first session of a user brings their channels. A later one may know of more, when the first came while a
 	// joining event was on its way; it never knows better that the user is in one no longer.
-	for _, ch := range channels() {
+	for _, ch := range channels {
 		h.enterLocked(a, ch)
 	}
 	for _, w := range append([]protocol.WorkspaceID{id.Workspace}, id.Workspaces...) {
@@ -197,13 +211,18 @@ func (h *Hub) Detach(r Receiver) {
 	}
 }
 
-// SetRole changes the role of a user's sessions: what they hear of workspaces changes with it.
-func (h *Hub) SetRole(user protocol.UserID, role protocol.Role) {
+// SetRole changes the role of a user's sessions: what they hear of workspaces changes with it. It reports whether they
+// may belong to other workspaces now, which the hub does not know: they should be told to begin anew.
+func (h *Hub) SetRole(user protocol.UserID, role protocol.Role) (other bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if a := h.users[user]; a != nil {
-		a.role = role
+	a := h.users[user]
+	if a == nil {
+		return true // Sessions that are just beginning have looked before.
 	}
+	other = a.role.Full() != role.Full()
+	a.role = role
+	return other
 }
 
 // Forget says that a topic was reset or is not followed any more. Nobody hears of a channel then until they attach
@@ -281,6 +300,18 @@ func (h *Hub) Len() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return len(h.sessions)
+}
+
+// maxCame bounds audience.came. All of it comes to be told and goes, but for comings that the user's topic had told
+// before the user had a session: those are left over.
+const maxCame = 64
+
+// cameLocked remembers that a channel's own event has put the user into it, which their own topic is still to tell.
+func (a *audience) cameLocked(ch protocol.ChannelID, p protocol.Position) {
+	if a.came == nil || len(a.came) >= maxCame {
+		a.came = make(map[protocol.ChannelID]protocol.Position)
+	}
+	a.came[ch] = p
 }
 
 func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {

@@ -77,6 +77,9 @@ type fixture struct {
 	reg   *prometheus.Registry
 	allow func(protocol.UserID, *protocol.Event) bool
 	lost  []Receiver
+
+	hears  func(Receiver, protocol.UserID) (may, known bool)
+	unsure []Receiver
 }
 
 func newFixture(tb testing.TB) *fixture { return newFixtureWith(tb, Default()) }
@@ -84,7 +87,9 @@ func newFixture(tb testing.TB) *fixture { return newFixtureWith(tb, Default()) }
 func newFixtureWith(_ testing.TB, c Config) *fixture {
 	f := &fixture{door: new(door), reg: prometheus.NewRegistry()}
 	f.allow = func(protocol.UserID, *protocol.Event) bool { return false }
+	f.hears = func(Receiver, protocol.UserID) (bool, bool) { return true, true }
 	f.Hub = New(Options{
+		Hears: func(r Receiver, u protocol.UserID) (bool, bool) { return f.hears(r, u) }, Unsure: func(r Receiver) { f.unsure = append(f.unsure, r) },
 		Allow:    func(u protocol.UserID, ev *protocol.Event) bool { return f.allow(u, ev) },
 		Presence: f.door, Registerer: f.reg, Log: slog.New(slog.DiscardHandler), Config: c, Now: time.Now,
 		Lost: func(r Receiver) { f.lost = append(f.lost, r) },
@@ -94,7 +99,7 @@ func newFixtureWith(_ testing.TB, c Config) *fixture {
 
 func (f *fixture) attach(user protocol.UserID, role protocol.Role, channels ...protocol.ChannelID) *ear {
 	e := &ear{user: user}
-	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, func() []protocol.ChannelID { return channels })
+	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, func() ([]protocol.ChannelID, protocol.Role) { return channels, role })
 	return e
 }
 
@@ -229,7 +234,7 @@ func TestPublish_WorkspaceAsksForThoseWhoAreNotFull(t *testing.T) {
 	f := newFixture(t)
 	a, g := f.attach("UA", protocol.RoleAdmin), f.attach("UG", protocol.RoleGuest)
 	stranger := &ear{user: "UX"}
-	f.Attach(stranger, protocol.Identity{User: "UX", Workspace: "T2", Workspaces: []protocol.WorkspaceID{"T2", "T3"}, Role: protocol.RoleMember}, func() []protocol.ChannelID { return nil })
+	f.Attach(stranger, protocol.Identity{User: "UX", Workspace: "T2", Workspaces: []protocol.WorkspaceID{"T2", "T3"}, Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role) { return nil, protocol.RoleMember })
 	f.allow = func(u protocol.UserID, ev *protocol.Event) bool {
 		return u == "UG" && string(ev.Payload) == "about a friend"
 	}
@@ -245,9 +250,18 @@ func TestPublish_WorkspaceAsksForThoseWhoAreNotFull(t *testing.T) {
 		t.Errorf("%v refusals counted", n)
 	}
 
-	f.SetRole("UG", protocol.RoleMember)
-	f.SetRole("UA", protocol.RoleGuest)
-	f.SetRole("UNKNOWN", protocol.RoleGuest)
+	for _, c := range []struct {
+		user  protocol.UserID
+		role  protocol.Role
+		other bool
+	}{
+		{"UG", protocol.RoleMember, true}, {"UA", protocol.RoleAdmin, false}, {"UA", protocol.RoleGuest, true}, {"UA", protocol.RoleGuest, false},
+		{"UNKNOWN", protocol.RoleGuest, true},
+	} {
+		if other := f.SetRole(c.user, c.role); other != c.other {
+			t.Errorf("%s becomes a %s: other workspaces %t", c.user, c.role, other)
+		}
+	}
 	f.Publish(message("T1", "about anybody"))
 	wantHeard(t, a)
 	wantHeard(t, g, "about anybody")
@@ -286,7 +300,7 @@ func TestAttach_ReportsFirstAndLastSession(t *testing.T) {
 	f.Publish(message("C2", "the second knew more"))
 	wantHeard(t, a1, "the second knew more")
 
-	f.Attach(a1, protocol.Identity{User: "UA"}, func() []protocol.ChannelID { t.Error("attached twice"); return nil })
+	f.Attach(a1, protocol.Identity{User: "UA"}, func() ([]protocol.ChannelID, protocol.Role) { t.Error("attached twice"); return nil, "" })
 	f.Detach(a1)
 	f.Detach(a1)
 	wantTold(t, f.door)

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"bytes"
+	"slices"
 
 	"flannel/protocol"
 )
@@ -18,8 +19,8 @@ type watch struct {
 const maxIdle = 10_000
 
 // WatchPresence makes users the whole list of those whose presence r hears of; what is above protocol.MaxPresenceIDs is
-// left out. The present state of those who are new on the list is delivered: at once if it is known, else when it
-// comes. A receiver that is not attached watches nobody.
+// left out. The present state of those who are new on the list, or whose last change was held back, is delivered: at once
+// if it is known, else when it comes. A receiver that is not attached watches nobody.
 func (h *Hub) WatchPresence(r Receiver, users []protocol.UserID) {
 	h.doors.Lock()
 	defer h.doors.Unlock()
@@ -53,11 +54,13 @@ func (h *Hub) rewatch(r Receiver, users []protocol.UserID) (follow, unfollow []p
 			continue
 		}
 		wanted[user] = struct{}{}
-		if _, before := s.watching[user]; before {
-			continue
-		}
 		w := h.watched[user]
+		_, before := s.watching[user]
+		_, owed := s.owed[user]
 		switch {
+		case before && !owed:
+			continue
+		case before:
 		case w == nil:
 			w = &watch{watchers: make(map[Receiver]struct{})}
 			h.watched[user] = w
@@ -76,7 +79,7 @@ func (h *Hub) rewatch(r Receiver, users []protocol.UserID) (follow, unfollow []p
 			unfollow = append(unfollow, user)
 		}
 	}
-	s.watching = wanted
+	s.watching, s.owed = wanted, nil
 	h.mu.Unlock()
 	for _, f := range present {
 		r.Deliver(f)
@@ -136,10 +139,47 @@ func (h *Hub) publishPresence(ev *protocol.Event, user protocol.UserID) {
 	}
 	h.mu.Unlock()
 	h.metrics.changed(presenceIn(ev.Payload))
+	all := h.watchers
+	unsure := h.stillHear(user)
 	h.to = append(h.to[:0], h.watchers)
 	h.deliver(f)
 	clear(h.to)
-	clear(h.watchers)
+	clear(all)
+	for _, r := range unsure {
+		h.unsure(r)
+	}
+}
+
+// stillHear leaves in watchers those who may hear of a user now, which may have changed since they began to watch: who
+// is put out of the last channel that the two shared hears nothing more. It returns those of whom that is not known, who
+// are owed the state. It wants publishing.
+func (h *Hub) stillHear(user protocol.UserID) (unsure []Receiver) {
+	h.watchers = slices.DeleteFunc(h.watchers, func(r Receiver) bool {
+		may, known := h.hears(r, user)
+		if !may {
+			h.metrics.refused.Inc()
+		}
+		if !known {
+			unsure = append(unsure, r)
+		}
+		return !may
+	})
+	if len(unsure) == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(unsure, func(r Receiver) bool {
+		s := h.sessions[r]
+		if s == nil {
+			return true
+		}
+		if s.owed == nil {
+			s.owed = make(map[protocol.UserID]struct{})
+		}
+		s.owed[user] = struct{}{}
+		return false
+	})
 }
 
 func presenceIn(payload []byte) protocol.Presence {

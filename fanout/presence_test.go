@@ -126,3 +126,33 @@ func TestWatchPresence_Bounds(t *testing.T) {
 		t.Errorf("%d watched", len(f.watched))
 	}
 }
+
+func TestPublishPresence_AsksWhoMayStillHear(t *testing.T) {
+	f := newFixture(t)
+	a, b, c := f.attach("UA", protocol.RoleMember), f.attach("UB", protocol.RoleGuest), f.attach("UC", protocol.RoleGuest)
+	active, away := string(presence("UX", "active").Payload), string(presence("UX", "away").Payload)
+	for _, r := range []*ear{a, b, c} {
+		f.WatchPresence(r, []protocol.UserID{"UX"})
+	}
+	f.Publish(presence("UX", "active"))
+	for _, r := range []*ear{a, b, c} {
+		wantHeard(t, r, active)
+	}
+
+	// UB shares no channel with UX any more; of UC that is not known.
+	f.hears = func(r Receiver, _ protocol.UserID) (bool, bool) { return r == Receiver(a), r != Receiver(c) }
+	f.Publish(presence("UX", "away"))
+	wantHeard(t, a, away)
+	wantHeard(t, b)
+	wantHeard(t, c)
+	if len(f.unsure) != 1 || f.unsure[0] != Receiver(c) {
+		t.Errorf("unsure of %v", f.unsure)
+	}
+
+	// It was found out: UC is told what was held back, once; UA, who has it, is not.
+	for _, r := range []*ear{a, c, c} {
+		f.WatchPresence(r, []protocol.UserID{"UX"})
+	}
+	wantHeard(t, a)
+	wantHeard(t, c, away)
+}

@@ -62,6 +62,9 @@ func (h *Hub) chooseChannel(ev *protocol.Event) {
 	for i := range ev.Effects {
 		if e := &ev.Effects[i]; e.Op == protocol.OpMemberAdded && e.Channel == ch {
 			if a := h.users[e.User]; a != nil {
+				if _, due := a.due[ch]; !due {
+					a.cameLocked(ch, ev.Position)
+				}
 				h.enterLocked(a, ch)
 			}
 		}

@@ -233,11 +233,11 @@ func (l *replayLog) trimLocked() {
 // past of each topic that concerns it now, which nobody else tells. The two are one step: an event is either in the past
 // or delivered. Who may hear what of a channel's past depends on when the user was in it, which only their own topic
 // tells: that is the caller's business.
-func (h *Hub) AttachSince(r Receiver, id protocol.Identity, channels func() []protocol.ChannelID, since protocol.Position) []Past {
+func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now func() ([]protocol.ChannelID, protocol.Role), since protocol.Position) []Past {
 	h.doors.Lock()
 	defer h.doors.Unlock()
 	h.publishing.Lock()
-	first := h.attach(r, id, channels)
+	first := h.attach(r, id, now)
 	var pasts []Past
 	h.mu.RLock()
 	h.log.mu.Lock()
@@ -286,7 +286,12 @@ func (h *Hub) joined(ev *protocol.Event) {
 		}
 		_, in := a.channels[e.Channel]
 		delete(a.due, e.Channel)
-		if e.Op == protocol.OpMemberRemoved || in {
+		came, heard := a.came[e.Channel]
+		heard = heard && came >= ev.Position // The channel has told it all, and perhaps that they went again.
+		if came <= ev.Position {
+			delete(a.came, e.Channel)
+		}
+		if e.Op == protocol.OpMemberRemoved || in || heard {
 			h.mu.Unlock()
 			continue
 		}

@@ -28,7 +28,7 @@ func payloads(events []*protocol.Event) (list []string) {
 
 func (f *fixture) attachSince(user protocol.UserID, since protocol.Position, channels ...protocol.ChannelID) (*ear, map[protocol.Topic]Past) {
 	e := &ear{user: user}
-	pasts := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() []protocol.ChannelID { return channels }, since)
+	pasts := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role) { return channels, protocol.RoleMember }, since)
 	byTopic := make(map[protocol.Topic]Past)
 	for _, p := range pasts {
 		byTopic[p.Topic] = p
@@ -150,6 +150,21 @@ func TestPublish_JoinAndRemovalThatTheChannelToldFirst(t *testing.T) {
 	wantHeard(t, a, "joined", "C1 1", "C1 2", "C1 3")
 	f.Publish(say("C1", 5))
 	wantHeard(t, a)
+}
+
+// TestPublish_ComingAndGoingBeforeTheUserTopicTells: what the session heard from the channel is not told again when the
+// user's own topic, which is late, tells of the coming.
+func TestPublish_ComingAndGoingBeforeTheUserTopicTells(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("C1", 0, 0)
+	f.Followed("UA", 0, 0)
+	e, _ := f.attachSince("UA", 0)
+	f.Publish(say("C1", 1, added("C1", "UA")))
+	f.Publish(say("C1", 2, removed("C1", "UA")))
+	f.Publish(say("UA", 1, added("C1", "UA")))
+	f.Publish(say("UA", 2, removed("C1", "UA")))
+	f.Publish(say("C1", 3))
+	wantHeard(t, e, "C1 1", "C1 2", "UA 1", "UA 2")
 }
 
 func TestForget_TellsThoseWhoseJoinWasOnItsWay(t *testing.T) {

@@ -32,24 +32,24 @@ func (d doors) attach(ctx context.Context, s *edge.Session, id protocol.Identity
 	}
 	// Read before it attaches: what is above will be told, or is in what the session fetches.
 	fresh := edge.Resumed{Token: protocol.ResumeToken{User: id.User, Position: n.hub.Applied()}.String()}
-	channels := func() []protocol.ChannelID {
+	now := func() ([]protocol.ChannelID, protocol.Role) {
 		if now, freshness := n.cache.User(id.User); freshness == cache.Fresh {
-			return now.Channels() // It may have been loaded anew since.
+			return now.Channels(), now.Role() // It may have been loaded anew since.
 		}
-		return u.Channels()
+		return u.Channels(), u.Role()
 	}
 	everything := fresh
 	everything.Mode, everything.Refetch = protocol.ResumeResync, []string{protocol.RefetchAll}
 	switch {
 	case resync:
-		n.hub.Attach(receiver{s}, id, channels)
+		n.hub.Attach(receiver{s}, id, now)
 		return everything, nil
 	case from == nil:
-		n.hub.Attach(receiver{s}, id, channels)
+		n.hub.Attach(receiver{s}, id, now)
 		return fresh, nil
 	}
 	u.RaiseFloor(from.Position)
-	pasts := n.hub.AttachSince(receiver{s}, id, channels, from.Position)
+	pasts := n.hub.AttachSince(receiver{s}, id, now, from.Position)
 	m, err := n.missedBy(ctx, id, u.Role(), from.Position, pasts, n.cache.LeftSince(id.User, from.Position))
 	switch {
 	case err != nil:

@@ -75,7 +75,10 @@ func (r *reader) bootParts(opts protocol.UserBootOptions) (*protocol.UserBootPar
 	next := 2
 	for i := range p.Memberships {
 		if next < len(ids) && ids[next] == protocol.ObjectID(p.Memberships[i].Channel) {
-			p.Bodies[i] = objects[next].Body
+			// Who has left since hears so next; they are not told what became of the channel since.
+			if _, member := r.membership(p.Memberships[i].Channel); member {
+				p.Bodies[i] = objects[next].Body
+			}
 			next++
 		}
 	}

@@ -160,6 +160,12 @@ func (c *call) channelPage(items []listed, l *channelList, count bool) ([]byte, 
 		if o.ID == "" {
 			continue
 		}
+		// It was in the list a moment ago; meanwhile the channel or the caller's place in it may have changed.
+		if sees, err := c.sees(o); err != nil {
+			return nil, err
+		} else if !sees {
+			continue
+		}
 		num := items[i].numMembers
 		if m, ok := c.membership(items[i].id); count && ok && m.Type == protocol.TypePublic {
 			n, err := c.numMembers(items[i].id)

@@ -131,6 +131,12 @@ func (r *reader) directory(kind protocol.Kind, l *listArgs, keep func(*protocol.
 	if l.marker.ID != "" && (l.marker.Order != l.order || protocol.KindOf(l.marker.ID) != kind) {
 		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
 	}
+	if !r.full {
+		if kind != protocol.KindUser {
+			return ok(append([]byte(nil), `{"results":[]`...)), nil // Guests see nothing of the kind.
+		}
+		return r.guestDirectory(l, keep)
+	}
 	b := append([]byte(nil), `{"results":[`...)
 	at := l.marker
 	at.Order = l.order

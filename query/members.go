@@ -218,7 +218,7 @@ func (r *reader) companions() ([]protocol.UserID, error) {
 }
 
 // warmGuest loads the member sets of a guest's channels, so that Allow knows who shares a channel with them. A failure
-// leaves the guest without some workspace events until a read loads the set; it does not fail the load.
+// leaves the guest without some workspace events until a set is loaded (acquaint); it does not fail the load.
 func (s *Service) warmGuest(ctx context.Context, u *cache.User) {
 	if u.Role().Full() {
 		return

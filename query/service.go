@@ -38,7 +38,7 @@ func Default() Config {
 	return Config{
 		LoadTimeout:  5 * time.Second,        // twice what a backend under load was seen to need, below clients' 10 s
 		PendingAfter: 500 * time.Millisecond, // a person notices from half a second on
-		MaxLoads:     4096,                   // one for each client of a storm that upstream then batches
+		MaxLoads:     16_384,                 // three for each client of a storm, who wait for batches
 		MaxIDs:       500,                    // the largest batch seen is 80
 		// A screen shows some hundred; a cold start was seen to ask for 300.
 		EnumerationLimit: 5000,

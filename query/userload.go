@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"time"
 
 	"flannel/cache"
 	"flannel/protocol"
@@ -24,6 +26,9 @@ type holding struct {
 // know to handle; a user who is not loaded is then CodeUnavailable.
 func (s *Service) User(ctx context.Context, id protocol.Identity) (*cache.User, error) {
 	u, _, err := s.user(ctx, id)
+	if err == nil {
+		s.warmUnlessRush(ctx, u) // What was loaded with them may be gone, or they were no guest then.
+	}
 	return u, err
 }
 
@@ -108,11 +113,74 @@ func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *prot
 			s.mu.Unlock()
 			return nil, unavailable("the user's state could not be kept")
 		}
+		if boot.Self != nil { // n users who boot cost no load of n objects.
+			s.cache.Fill(&protocol.ObjectsAnswer{Objects: []protocol.Object{*boot.Self}, Position: at})
+		}
 		s.metrics.userLoads.Inc()
-		s.warmGuest(ctx, u)
+		s.rush.came(s.now())
+		s.warmUnlessRush(ctx, u)
 		return u, nil
 	}
 	return nil, unavailable("the user changes faster than they can be loaded")
+}
+
+// warmUnlessRush is warmGuest, but not for those who come in a rush: their channels' sets would be a load each, when the backend has
+// most to do. Allow has them loaded when it needs them.
+func (s *Service) warmUnlessRush(ctx context.Context, u *cache.User) {
+	if !u.Role().Full() && !s.rush.leaves(u.ID(), s.now()) {
+		s.warmGuest(ctx, u)
+	}
+}
+
+// rush tells whether many users come at once, and remembers whose sets were left for later. The zero value is ready.
+type rush struct {
+	// mu guards what follows: how many came in this second and the one before, and left, which has at most maxLeft.
+	mu           sync.Mutex
+	second       int64
+	these, those int
+	left         map[protocol.UserID]struct{}
+}
+
+const (
+	// rushUsers in two seconds are more than log in by chance, and few enough to serve each as if they were alone.
+	rushUsers = 20
+	maxLeft   = 10_000
+)
+
+// came counts a user who was loaded.
+func (r *rush) came(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turnLocked(now)
+	r.these++
+}
+
+// leaves reports whether the user's sets are left for later: there is a rush, or they came in one.
+func (r *rush) leaves(user protocol.UserID, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turnLocked(now)
+	if _, left := r.left[user]; left {
+		return true
+	}
+	if r.these+r.those <= rushUsers {
+		return false
+	}
+	if r.left == nil || len(r.left) >= maxLeft {
+		r.left = make(map[protocol.UserID]struct{}) // Those forgotten cost a few loads when they come back.
+	}
+	r.left[user] = struct{}{}
+	return true
+}
+
+func (r *rush) turnLocked(now time.Time) {
+	switch ahead := now.Unix() - r.second; {
+	case ahead == 0:
+	case ahead == 1:
+		r.second, r.those, r.these = now.Unix(), r.these, 0
+	default:
+		r.second, r.those, r.these = now.Unix(), 0, 0
+	}
 }
 
 // follow takes a reference for each topic that h has not, and waits until they are followed.
@@ -202,6 +270,7 @@ func (s *Service) loaded(user protocol.UserID, h *holding, u *cache.User) {
 // followed from just below the position, because the same commit has the event that tells the others of the join.
 // Moved does not block.
 func (s *Service) Moved(c cache.Change, at protocol.Position) {
+	defer s.acquaintMoved(&c)
 	if len(c.Joined) == 0 && len(c.Left) == 0 {
 		return
 	}

@@ -58,8 +58,8 @@ func TestIdentify(t *testing.T) {
 	})
 }
 
-// TestIdentify_RevokedMeanwhile: a token revoked between the answer to identify and the subscription is not believed
-// the second time.
+// TestIdentify_RevokedMeanwhile: a token revoked between the answer to identify and the subscription is not believed:
+// a session that joins the load when the revocation has been told already would never hear of it.
 func TestIdentify_RevokedMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.set(func() {
@@ -68,11 +68,10 @@ func TestIdentify_RevokedMeanwhile(t *testing.T) {
 				&protocol.Event{Topic: protocol.Topic(ada), Type: "revoked", Effects: []protocol.Effect{{Op: protocol.OpRevoked, User: ada}}})
 		}
 	})
-	if _, err := w.service.Identify(t.Context(), "xoxp-"+string(ada)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.service.Identify(t.Context(), "xoxp-"+string(ada)); protocol.AsError(err).Code != protocol.CodeTokenRevoked {
-		t.Errorf("got %v", err)
+	for range 2 {
+		if _, err := w.service.Identify(t.Context(), "xoxp-"+string(ada)); protocol.AsError(err).Code != protocol.CodeTokenRevoked {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

@@ -63,7 +63,7 @@ func (c *call) info(kind protocol.Kind, one, many string, code protocol.Code) ([
 	b = append(b, many...)
 	b = append(b, `":[`...)
 	none := len(b)
-	if b, err = c.appendAll(b, ids, true); err != nil {
+	if b, err = c.appendAll(b, ids); err != nil {
 		return nil, err
 	}
 	if len(b) == none {
@@ -72,8 +72,8 @@ func (c *call) info(kind protocol.Kind, one, many string, code protocol.Code) ([
 	return append(b, `]}`...), nil
 }
 
-// appendAll appends the users or bots with these ids, separated by commas; with check only those that are visible.
-func (c *call) appendAll(b []byte, ids []protocol.ObjectID, check bool) ([]byte, error) {
+// appendAll appends those of the users or bots with these ids that are visible, separated by commas.
+func (c *call) appendAll(b []byte, ids []protocol.ObjectID) ([]byte, error) {
 	objects, err := c.objects(ids)
 	if err != nil {
 		return nil, err
@@ -83,12 +83,10 @@ func (c *call) appendAll(b []byte, ids []protocol.ObjectID, check bool) ([]byte,
 		if o.ID == "" {
 			continue
 		}
-		if check {
-			if sees, err := c.sees(o); err != nil {
-				return nil, err
-			} else if !sees {
-				continue
-			}
+		if sees, err := c.sees(o); err != nil {
+			return nil, err
+		} else if !sees {
+			continue
 		}
 		b = c.appendPerson(separated(b), o)
 	}
@@ -123,7 +121,7 @@ func usersList(c *call) ([]byte, error) {
 		next, ids = ids[n], ids[:n]
 	}
 	b := append([]byte(nil), `{"ok":true,"members":[`...)
-	if b, err = c.appendAll(b, ids, false); err != nil {
+	if b, err = c.appendAll(b, ids); err != nil {
 		return nil, err
 	}
 	b = append(b, `],"cache_ts":`...)

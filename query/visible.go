@@ -23,7 +23,7 @@ import (
 
 // sees reports whether the reader may see o.
 func (r *reader) sees(o *protocol.Object) (bool, error) {
-	if r.full && r.ofOurs(o.Visibility.Workspaces) {
+	if r.full && r.stillFull() && r.ofOurs(o.Visibility.Workspaces) {
 		return true, nil
 	}
 	if ch := o.Visibility.Channel; ch != "" {
@@ -45,6 +45,9 @@ func (r *reader) sees(o *protocol.Object) (bool, error) {
 		return false, nil
 	}
 }
+
+// stillFull looks at the role again: the object may have been loaded after the reader became a guest.
+func (r *reader) stillFull() bool { return r.own != nil || r.user.Role().Full() }
 
 // ofOurs reports whether one of the workspaces is the reader's.
 func (r *reader) ofOurs(workspaces []protocol.WorkspaceID) bool {
@@ -230,11 +233,57 @@ func (s *Service) allows(u *cache.User, o *protocol.Object) bool {
 	if user == u.ID() {
 		return true
 	}
-	return user != "" && o.Visibility.Sharing && slices.ContainsFunc(u.Memberships(), func(m protocol.Membership) bool {
+	if user == "" || !o.Visibility.Sharing {
+		return false
+	}
+	meets, unknown := s.meets(u, user)
+	if !meets && !u.Role().Full() {
+		s.acquaint(unknown) // For the next time.
+	}
+	return meets
+}
+
+// meets reports whether two users share a channel, from memory only. If not, unknown are the first one's channels of
+// which the node does not know who is in them.
+func (s *Service) meets(u *cache.User, user protocol.UserID) (meets bool, unknown []protocol.ChannelID) {
+	for _, m := range u.Memberships() {
 		if m.Type == protocol.TypeDM {
-			return m.Peer == user
+			if m.Peer == user {
+				return true, nil
+			}
+			continue
 		}
 		set, freshness := s.cache.Members(m.Channel)
-		return freshness == cache.Fresh && set.Contains(user)
-	})
+		switch {
+		case freshness != cache.Fresh:
+			unknown = append(unknown, m.Channel)
+		case set.Contains(user):
+			return true, nil
+		}
+	}
+	return false, unknown
+}
+
+// Hears reports whether id, who could see a user when they began to follow their presence, may still hear of it. It
+// decides by what the node knows and never waits; if that is not enough, known is false.
+func (s *Service) Hears(id protocol.Identity, user protocol.UserID) (may, known bool) {
+	u, freshness := s.cache.User(id.User)
+	if freshness != cache.Fresh {
+		return false, false
+	}
+	if user == id.User {
+		return true, true
+	}
+	full := u.Role().Full()
+	o, freshness := s.cache.Get(protocol.ObjectID(user), u.Floor())
+	here := freshness == cache.Fresh
+	r := reader{id: &id}
+	if here && full && r.ofOurs(o.Visibility.Workspaces) {
+		return true, true
+	}
+	if here && !o.Visibility.Sharing {
+		return false, true
+	}
+	meets, unknown := s.meets(u, user)
+	return meets, meets || len(unknown) == 0 && (here || !full)
 }
