@@ -209,7 +209,10 @@ func TestGateway_SilentEdgeIsClosed(t *testing.T) {
 }
 
 func TestGateway_SlowEdgeIsCutAndWritersGoOn(t *testing.T) {
-	s := start(t, func(c *backend.Config) { c.Gateway.QueueEvents, c.Gateway.QueueBytes = 100_000, 2<<20 })
+	s := start(t, func(c *backend.Config) {
+		c.Gateway.QueueEvents, c.Gateway.QueueBytes = 100_000, 2<<20
+		c.Gateway.WriteTimeout = patience // however slowly the writers fill the queue
+	})
 	dialer := &websocket.Dialer{NetDial: func(network, addr string) (net.Conn, error) {
 		c, err := net.Dial(network, addr)
 		if err == nil {

@@ -4,12 +4,13 @@ import (
 	"flannel/protocol"
 )
 
-// Change is what an event changed in the user states that are held here: only real transitions. Revoked has every
-// revocation, because sessions outlive what is cached.
+// Change is what an event changed in the user states that are held here: only real transitions. Revoked and Roles also
+// have what the states knew before, because sessions outlive what is cached.
 type Change struct {
 	Joined, Left []Move
 	Revoked      []Revocation
-	// Roles has the users whose role changed: the audience of their sessions changes with it (fanout.Hub.SetRole).
+	// Roles has the users that the event tells of with their roles: what their sessions hear changes with it
+	// (fanout.Hub.SetRole).
 	Roles []RoleChange
 }
 
@@ -25,7 +26,7 @@ type Revocation struct {
 	Token string
 }
 
-// RoleChange tells a user's new role in their workspace.
+// RoleChange tells a user's role in their workspace, from the event on.
 type RoleChange struct {
 	User protocol.UserID
 	Role protocol.Role
@@ -63,9 +64,11 @@ func (c *Cache) applyEffect(t *topic, e *protocol.Effect, p protocol.Position, n
 		if e.Object != nil {
 			c.upsert(e.Object, p, now)
 			c.upsertStates(e.Object, p, change)
+			c.toDirectories(e, p)
 		}
 	case protocol.OpTombstone:
 		c.tombstone(t, e.ID, e.Version, p, now)
+		c.toDirectories(e, p)
 	case protocol.OpMemberAdded:
 		if protocol.Topic(e.Channel) == t.name {
 			c.setAdd(e.Channel, e.User, p)

@@ -35,13 +35,17 @@ type Cache struct {
 	identities identities
 	topics     sync.Map // protocol.Topic → *topic; written under mu
 
+	directories table[dirKey, *Directory]
+	numbers     atomic.Pointer[numbers] // of ids in sets and directories; written under mu
+
 	// The state of the stream: written by its goroutine, read by anybody.
 	applied atomic.Uint64 // position of the last watermark
 	down    atomic.Int64  // since when the stream is down, Unix nanoseconds; 0 while it is up
 	heard   atomic.Int64  // when the last watermark came
 	served  atomic.Uint64 // look-ups that found something; for sampling
-	// workspacesFrom is a position from which all workspace topics that were ever followed are, or of which nothing is
-	// known any more; filled is the latest position of a load of objects. For what does not exist: see negativeFrom.
+	// workspacesFrom is a position from which all workspace topics that were ever followed are, and below which lies what
+	// was known under topics that are not followed any more. filled is the latest position of a load of objects. For what
+	// does not exist: see negativeFrom.
 	workspacesFrom, filled atomic.Uint64
 
 	// mu makes events and fills of user states, sets and identities follow one another. What is kept under it is told
@@ -63,8 +67,9 @@ func New(o Options) (*Cache, error) {
 		config: o.Config, log: o.Log, now: o.Now,
 		users: newTable[protocol.UserID, *User](), sets: newTable[protocol.ChannelID, *Set](),
 		seats: seats{of: make(map[protocol.UserID]*seat)}, identities: newIdentities(),
-		channels: make(map[protocol.ChannelID]*channel),
+		channels: make(map[protocol.ChannelID]*channel), directories: newTable[dirKey, *Directory](),
 	}
+	c.numbers.Store(newNumbers())
 	c.metrics = newMetrics(o.Registerer, c)
 	objects, err := newObjects(&c.config, c.metrics, &c.applied)
 	if err != nil {
@@ -83,6 +88,12 @@ func (c *Cache) Close() { c.objects.close() }
 
 // Applied returns the position up to which all events of the followed topics were applied: the last watermark.
 func (c *Cache) Applied() protocol.Position { return protocol.Position(c.applied.Load()) }
+
+// Known returns a position that everything served so far was true at or below of: loads ask for it or later, so that none
+// brings back what is older than what somebody has seen.
+func (c *Cache) Known() protocol.Position {
+	return max(c.Applied(), protocol.Position(c.filled.Load()))
+}
 
 func (c *Cache) numUsers() int      { return c.users.len() }
 func (c *Cache) numSets() int       { return c.sets.len() }

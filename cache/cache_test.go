@@ -151,10 +151,10 @@ func TestClose_Twice(t *testing.T) {
 func TestMetrics_EveryLabelExistsAtZero(t *testing.T) {
 	f := newFixture(t)
 	n, err := testutil.GatherAndCount(f.reg, "flannel_cache_lookups_total")
-	if err != nil || n != (4+len(protocol.Kinds))*int(numResults) {
+	if err != nil || n != (5+len(protocol.Kinds))*int(numResults) {
 		t.Errorf("%d lookup series, %v", n, err)
 	}
-	if n, _ := testutil.GatherAndCount(f.reg, "flannel_cache_items"); n != 5 {
+	if n, _ := testutil.GatherAndCount(f.reg, "flannel_cache_items"); n != 6 {
 		t.Errorf("%d item gauges", n)
 	}
 	if problems, err := testutil.GatherAndLint(f.reg); err != nil || len(problems) > 0 {

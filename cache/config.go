@@ -28,6 +28,11 @@ type Config struct {
 	// Sets and SetBytes bound the member sets.
 	Sets     int `koanf:"sets"`
 	SetBytes int `koanf:"set_bytes"`
+	// DirectoryBytes bounds the directories, the lists of workspaces' users and channels that searches look through. Those
+	// that were not used for longest go first, and a larger one is not kept: the backend searches then.
+	DirectoryBytes int `koanf:"directory_bytes"`
+	// DirectoryIdle is how long a directory that nobody uses is kept.
+	DirectoryIdle time.Duration `koanf:"directory_idle"`
 	// Identities bounds the identities; IdentityFor is how long one is believed.
 	Identities  int           `koanf:"identities"`
 	IdentityFor time.Duration `koanf:"identity_for"`
@@ -44,10 +49,14 @@ func Default() Config {
 		RecentBytes:  64 << 20,
 		RecentFor:    5 * time.Minute, // what backends keep for replay
 
-		Users:       50_000,           // a node's sessions, one each
-		Grace:       15 * time.Minute, // a laptop between two meetings
-		Sets:        10_000,
-		SetBytes:    256 << 20,
+		Users:    50_000,           // a node's sessions, one each
+		Grace:    15 * time.Minute, // a laptop between two meetings
+		Sets:     10_000,
+		SetBytes: 256 << 20,
+
+		DirectoryBytes: 256 << 20,        // ten workspaces of 148,170 users
+		DirectoryIdle:  30 * time.Minute, // people type a name more often than that, as long as anybody works
+
 		Identities:  100_000, // two clients for each user
 		IdentityFor: 15 * time.Minute,
 	}
@@ -61,7 +70,8 @@ func (c *Config) Validate() error {
 		value int64
 	}{
 		{"bytes", c.Bytes}, {"recent_events", int64(c.RecentEvents)}, {"recent_bytes", int64(c.RecentBytes)},
-		{"users", int64(c.Users)}, {"sets", int64(c.Sets)}, {"set_bytes", int64(c.SetBytes)}, {"identities", int64(c.Identities)},
+		{"users", int64(c.Users)}, {"sets", int64(c.Sets)}, {"set_bytes", int64(c.SetBytes)},
+		{"directory_bytes", int64(c.DirectoryBytes)}, {"directory_idle", int64(c.DirectoryIdle)}, {"identities", int64(c.Identities)},
 		{"recent_for", int64(c.RecentFor)}, {"identity_for", int64(c.IdentityFor)},
 	} {
 		if n.value <= 0 {

@@ -96,9 +96,10 @@ func (c *Cache) fillObject(o *protocol.Object, p protocol.Position, now int64) (
 }
 
 // discardLocked does not keep what is served. If something older is there, it must not be served after it: e, which is
-// void, replaces it. It wants the shard's lock.
+// void, replaces it; nor may what was loaded before e came and comes after it. It wants the shard's lock.
 func (c *Cache) discardLocked(sh *shard, id protocol.ObjectID, e *entry) {
 	c.metrics.discarded.Inc()
+	c.objects.noteAheadLocked(sh, id, e)
 	if old := c.objects.entryLocked(sh, id); old != nil && old.asOf < e.asOf {
 		c.objects.putLocked(sh, id, e)
 	}
@@ -128,9 +129,10 @@ func (c *Cache) fillMissing(id protocol.ObjectID, p protocol.Position, now int64
 // negativeFrom returns the position from which every event that could create an object is known, as far as its topic is
 // followed at all. Nobody says which topic covers what does not exist: it is that of some workspace, or its own.
 func (c *Cache) negativeFrom(id protocol.ObjectID) protocol.Position {
-	from := protocol.Position(c.workspacesFrom.Load())
+	// The object's own topic first: if it has just gone, workspacesFrom says so by now.
+	var from protocol.Position
 	if t := c.topic(protocol.Topic(id)); t != nil {
-		from = max(from, protocol.Position(t.trust.Load()))
+		from = protocol.Position(t.trust.Load())
 	}
-	return from
+	return max(from, protocol.Position(c.workspacesFrom.Load()))
 }

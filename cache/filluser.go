@@ -63,9 +63,14 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 		return c.detached(b, at, now), nil
 	}
 	old, held := c.users.get(b.User)
-	if held && old.usable(now) && at <= c.Applied() {
+	switch {
+	case held && old.usable(now) && at <= max(c.Applied(), old.at):
 		old.seat.used.Store(now)
 		return old, nil
+	case held && at < old.at: // What was shown of old may be newer.
+		c.metrics.discarded.Inc()
+		c.metrics.outrun.Inc()
+		return nil, ErrOutrun
 	}
 	above := c.topicsAbove(b)
 	if !c.reach(b, own, above, at) {

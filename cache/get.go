@@ -39,8 +39,10 @@ func (f Freshness) String() string {
 //
 // While the stream is down objects are Stale until they are Config.StaleFor old, and nothing is Absent.
 func (c *Cache) Get(id protocol.ObjectID, floor protocol.Position) (protocol.Object, Freshness) {
+	// First: the entry has all events up to here in it only if it is looked up after them.
+	applied := c.Applied()
 	e := c.objects.lookup(id)
-	f := c.freshness(e, floor)
+	f := c.freshness(e, floor, applied)
 	kind := protocol.KindOf(id)
 	switch f {
 	case Fresh:
@@ -54,11 +56,12 @@ func (c *Cache) Get(id protocol.ObjectID, floor protocol.Position) (protocol.Obj
 		c.metrics.looked(kind, resultMiss)
 		return protocol.Object{}, Missing
 	}
-	c.sampleStaleness()
+	c.sampleServed(id)
 	return e.object, f
 }
 
-func (c *Cache) freshness(e *entry, floor protocol.Position) Freshness {
+// freshness judges an entry that was looked up when all events up to applied had come.
+func (c *Cache) freshness(e *entry, floor, applied protocol.Position) Freshness {
 	if e == nil {
 		return Missing
 	}
@@ -76,7 +79,7 @@ func (c *Cache) freshness(e *entry, floor protocol.Position) Freshness {
 	switch {
 	// Nothing hangs on a topic that is older than the watermark at which the topic was followed. A later watermark
 	// counts for it.
-	case max(e.asOf, c.Applied()) < floor:
+	case max(e.asOf, applied) < floor:
 		return Missing
 	case e.gone && down == 0:
 		return Absent
@@ -100,12 +103,13 @@ func (c *Cache) Age() time.Duration {
 	return max(1, time.Duration(c.now().UnixNano()-down))
 }
 
-// stalenessEvery is how many served look-ups there are for one that is measured: reading the clock each time would cost
-// as much as the look-up.
+// stalenessEvery is how many served look-ups there are for one that is measured, and that the auditor may look at: reading
+// the clock each time would cost as much as the look-up.
 const stalenessEvery = 64
 
-func (c *Cache) sampleStaleness() {
+func (c *Cache) sampleServed(id protocol.ObjectID) {
 	if c.served.Add(1)%stalenessEvery == 0 {
+		c.objects.candidate(id)
 		c.metrics.staleness.Observe(time.Duration(c.now().UnixNano() - c.heard.Load()).Seconds())
 	}
 }

@@ -67,6 +67,15 @@ func (c *Cache) FillIdentity(token string, id protocol.Identity, at protocol.Pos
 	}
 }
 
+// Outran reports whether an identity as of at is out of date, or may be: an event above at has revoked the token or
+// changed the role.
+func (c *Cache) Outran(id *protocol.Identity, at protocol.Position) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.topic(protocol.Topic(id.User))
+	return t != nil && (!t.reaches(at) || c.changedSince(t, id, at))
+}
+
 // changedSince reports whether the token was revoked, or the user's role changed, after at.
 func (c *Cache) changedSince(own *topic, id *protocol.Identity, at protocol.Position) bool {
 	for _, r := range own.since(at) {

@@ -5,82 +5,92 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"flannel/protocol"
 )
 
-// Set is all members of one channel, kept up to date by events for as long as the cache has it. Its methods may be
-// called from any goroutine.
+// Set is all members of one channel, kept up to date by events for as long as the cache has it. It is a bitmap of the
+// numbers that ids have: 100,000 members cost kilobytes. Its methods may be called from any goroutine.
 type Set struct {
 	// Static after construction.
-	id   protocol.ChannelID
-	at   protocol.Position // events up to here are in the load
-	link link
+	id      protocol.ChannelID
+	at      protocol.Position // events up to here are in the load
+	link    link
+	numbers *numbers
 
 	used  atomic.Int64
 	bytes int // guarded by Cache.mu
 
-	// mu guards users, which is in order; writers hold Cache.mu too.
-	mu    sync.RWMutex
-	users []protocol.UserID
+	// mu guards bits; writers hold Cache.mu too.
+	mu   sync.RWMutex
+	bits *roaring.Bitmap
 }
 
-const (
-	setOverhead    = 200 // the Set and its place in the table
-	memberOverhead = 32  // a string's header and the allocation of a short id
-)
+// setOverhead is the Set and its place in the table.
+const setOverhead = 200
 
-// Contains reports whether user is a member.
+// Contains reports whether user is a member. It does not allocate.
 func (s *Set) Contains(user protocol.UserID) bool {
+	x, ok := s.numbers.find(string(user))
+	if !ok {
+		return false
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	_, ok := slices.BinarySearch(s.users, user)
-	return ok
+	return s.bits.Contains(x)
 }
 
 // Len returns the number of members.
 func (s *Set) Len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return len(s.users)
+	return int(s.bits.GetCardinality())
+}
+
+// People returns the members as they are now.
+func (s *Set) People() *People {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return &People{numbers: s.numbers, bits: s.bits.Clone()}
 }
 
 // Page returns up to limit members after a user id in id order, and whether there are more.
 func (s *Set) Page(after protocol.UserID, limit int) (users []protocol.UserID, more bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	i, found := slices.BinarySearch(s.users, after)
-	if found {
-		i++
-	}
-	end := min(len(s.users), i+max(0, limit))
-	return slices.Clone(s.users[i:end]), end < len(s.users)
+	return s.People().page(after, max(0, limit))
 }
 
 func (s *Set) lastUse() int64 { return s.used.Load() }
 
-func newSet(ch protocol.ChannelID, users []protocol.UserID, at protocol.Position, now int64) *Set {
-	s := &Set{id: ch, at: at, users: slices.Clone(users)}
-	slices.Sort(s.users)
-	s.users = slices.Compact(s.users)
-	s.bytes = setOverhead + memberOverhead*len(s.users)
+func newSet(n *numbers, ch protocol.ChannelID, users []protocol.UserID, at protocol.Position, now int64) *Set {
+	s := &Set{id: ch, at: at, numbers: n, bits: roaring.New()}
+	members := numberAll(n, nil, users)
+	slices.Sort(members)
+	s.bits.AddMany(members)
+	s.bits.RunOptimize()
+	s.measure()
 	s.used.Store(now)
 	return s
 }
 
+// measure sets bytes. It wants Cache.mu, but in construction.
+func (s *Set) measure() { s.bytes = setOverhead + bitmapBytes(s.bits) }
+
 // set puts a user in or takes them out. It reports whether that changed anything.
 func (s *Set) set(user protocol.UserID, in bool) bool {
+	if in {
+		x := s.numbers.add(string(user))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.bits.CheckedAdd(x)
+	}
+	x, ok := s.numbers.find(string(user))
+	if !ok {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, was := slices.BinarySearch(s.users, user)
-	switch {
-	case in == was:
-		return false
-	case in:
-		s.users = slices.Insert(s.users, i, user)
-	default:
-		s.users = slices.Delete(s.users, i, i+1)
-	}
-	return true
+	return s.bits.CheckedRemove(x)
 }
 
 // Members returns the member set of a channel, Fresh or Missing (nil): there is no stale permission.
@@ -101,7 +111,7 @@ func (c *Cache) Members(ch protocol.ChannelID) (*Set, Freshness) {
 // stays as it is. ErrOutrun says to load again.
 func (c *Cache) FillMembers(ch protocol.ChannelID, users []protocol.UserID, at protocol.Position) (*Set, error) {
 	now := c.now().UnixNano()
-	s := newSet(ch, users, at, now)
+	s := newSet(c.numbers.Load(), ch, users, at, now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old, ok := c.sets.get(ch); ok && old.link.valid() && (at <= c.Applied() || at <= old.at) {
@@ -129,8 +139,8 @@ func (c *Cache) FillMembers(ch protocol.ChannelID, users []protocol.UserID, at p
 			}
 		}
 	}
-	s.bytes = setOverhead + memberOverhead*len(s.users)
-	if s.bytes > c.config.SetBytes {
+	s.measure()
+	if s.bytes > c.config.SetBytes || s.numbers != c.numbers.Load() { // A new numbering began meanwhile.
 		c.metrics.discarded.Inc()
 		return s, nil
 	}
@@ -149,8 +159,7 @@ func (c *Cache) FillMembers(ch protocol.ChannelID, users []protocol.UserID, at p
 // setAdd and setRemove bring a set up to an event of the channel's topic. They want mu.
 func (c *Cache) setAdd(ch protocol.ChannelID, user protocol.UserID, p protocol.Position) {
 	if s, ok := c.sets.get(ch); ok && p > s.at && s.set(user, true) {
-		s.bytes += memberOverhead
-		c.setBytes += memberOverhead
+		c.measureSet(s)
 		for c.setBytes > c.config.SetBytes {
 			id, _, _ := c.sets.oldest(func(*Set) bool { return false })
 			c.dropSet(id)
@@ -161,9 +170,15 @@ func (c *Cache) setAdd(ch protocol.ChannelID, user protocol.UserID, p protocol.P
 
 func (c *Cache) setRemove(ch protocol.ChannelID, user protocol.UserID, p protocol.Position) {
 	if s, ok := c.sets.get(ch); ok && p > s.at && s.set(user, false) {
-		s.bytes -= memberOverhead
-		c.setBytes -= memberOverhead
+		c.measureSet(s)
 	}
+}
+
+// measureSet notes the size of a set that has changed. It wants mu.
+func (c *Cache) measureSet(s *Set) {
+	c.setBytes -= s.bytes
+	s.measure()
+	c.setBytes += s.bytes
 }
 
 // dropSet gives a set up. It wants mu.

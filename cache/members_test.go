@@ -50,7 +50,7 @@ func TestMembers_FollowsTheChannelsTopic(t *testing.T) {
 	if !s.Contains("UA") || s.Contains("UX") {
 		t.Error("Contains is wrong")
 	}
-	if f.setBytes != s.bytes || s.bytes != setOverhead+3*memberOverhead {
+	if f.setBytes != s.bytes || s.bytes != setOverhead+bitmapBytes(s.bits) {
 		t.Errorf("%d bytes, of %d in all", s.bytes, f.setBytes)
 	}
 	f.Live(false)
@@ -129,20 +129,26 @@ func TestFillMembers_Bounds(t *testing.T) {
 		t.Errorf("C2 is %s, %d sets", freshness, f.numSets())
 	}
 	// Too large to keep; too many bytes together; grown beyond the bound.
-	many := make([]protocol.UserID, 100)
-	for i := range many {
-		many[i] = protocol.UserID(fmt.Sprint("U", i))
+	// Every other of many, so that no run of numbers is one pair.
+	all := make([]protocol.UserID, 4000)
+	for i := range all {
+		all[i] = protocol.UserID(fmt.Sprintf("U%04d", i))
 	}
-	if s := f.fillSet(t, "C4", 10, many...); s.Len() != 100 || f.numSets() != 2 {
+	f.fillSet(t, "C9", 10, all...) // Not followed: only numbered.
+	var many []protocol.UserID
+	for i := 0; i < len(all); i += 2 {
+		many = append(many, all[i])
+	}
+	if s := f.fillSet(t, "C4", 10, many...); s.Len() != 2000 || f.numSets() != 2 {
 		t.Errorf("%d members, %d sets", s.Len(), f.numSets())
 	}
 	f.advance(1)
-	f.fillSet(t, "C4", 10, many[:50]...)
+	f.fillSet(t, "C4", 10, many[:600]...)
 	if f.numSets() != 1 || f.setBytes > f.config.SetBytes {
 		t.Errorf("%d sets, %d bytes", f.numSets(), f.setBytes)
 	}
-	for i := range many {
-		f.event("C4", protocol.Position(11+i), added("C4", protocol.UserID(fmt.Sprint("W", i))))
+	for i := range many[600:] {
+		f.event("C4", protocol.Position(11+i), added("C4", many[600+i]))
 	}
 	if f.numSets() != 0 || f.setBytes != 0 {
 		t.Errorf("%d sets, %d bytes", f.numSets(), f.setBytes)

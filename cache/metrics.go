@@ -22,17 +22,18 @@ var resultNames = [numResults]string{"hit", "miss", "stale", "negative"}
 
 // otherKind is the label of ids that name no kind; userState, memberSet and identity are look-ups of what is no object.
 const (
-	otherKind    protocol.Kind = "other"
-	userState    protocol.Kind = "user_state"
-	memberSet    protocol.Kind = "member_set"
-	identityKind protocol.Kind = "identity"
+	otherKind     protocol.Kind = "other"
+	userState     protocol.Kind = "user_state"
+	memberSet     protocol.Kind = "member_set"
+	directoryKind protocol.Kind = "directory"
+	identityKind  protocol.Kind = "identity"
 )
 
 // Reasons of evictions, as labels.
 const (
 	evictCost   = "cost"   // objects, by ristretto
-	evictBound  = "bound"  // user states, sets, identities: too many
-	evictGrace  = "grace"  // user states that nobody used any more
+	evictBound  = "bound"  // user states, sets, directories, identities: too many
+	evictGrace  = "grace"  // user states and directories that nobody used any more
 	evictExpiry = "expiry" // identities
 )
 
@@ -42,6 +43,7 @@ const (
 	invalidReset      = "reset"
 	invalidUnfollowed = "unfollowed"
 	invalidRevoked    = "revoked"
+	invalidAudit      = "audit" // what was found to be wrong
 )
 
 type lookups [numResults]prometheus.Counter
@@ -70,7 +72,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		}),
 	}
 	vec := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_cache_lookups_total", Help: "Look-ups by kind and result."}, []string{"kind", "result"})
-	for _, kind := range append([]protocol.Kind{otherKind, userState, memberSet, identityKind}, protocol.Kinds...) {
+	for _, kind := range append([]protocol.Kind{otherKind, userState, memberSet, directoryKind, identityKind}, protocol.Kinds...) {
 		m.lookups[kind] = new(lookups)
 		for r, name := range resultNames {
 			m.lookups[kind][r] = vec.WithLabelValues(string(kind), name)
@@ -81,12 +83,22 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		m.evictions[reason] = evictions.WithLabelValues(reason)
 	}
 	invalidations := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_cache_invalidations_total", Help: "What became void, by source: objects for events, topics for resets, and so on."}, []string{"source"})
-	for _, source := range []string{invalidEvent, invalidReset, invalidUnfollowed, invalidRevoked} {
+	for _, source := range []string{invalidEvent, invalidReset, invalidUnfollowed, invalidRevoked, invalidAudit} {
 		m.invalidations[source] = invalidations.WithLabelValues(source)
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_cache_bytes", Help: "Bytes of cached objects."}, func() float64 { return float64(c.objects.bytes()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_cache_directory_bytes", Help: "Bytes of directories and of the numbering of ids that they share with member sets."}, func() float64 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return float64(c.directoryBytes())
+	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_cache_member_set_bytes", Help: "Bytes of member sets."}, func() float64 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return float64(c.setBytes)
+	})
 	for name, of := range map[string]func() int{
-		"user_state": c.numUsers, "member_set": c.numSets, "identity": c.numIdentities, "topic": c.numTopics, "recent_event": c.numRecent,
+		"user_state": c.numUsers, "member_set": c.numSets, "directory": c.directories.len, "identity": c.numIdentities, "topic": c.numTopics, "recent_event": c.numRecent,
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_cache_items", Help: "What is held besides objects.", ConstLabels: prometheus.Labels{"kind": name}},
 			func() float64 { return float64(of()) })

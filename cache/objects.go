@@ -72,13 +72,17 @@ func (t touch) outruns(version protocol.Version, p protocol.Position) bool {
 type shard struct {
 	// mu guards what follows, and every change of the entries of the shard's cells.
 	mu sync.RWMutex
-	// pending has the cells that are on their way into ristretto, and some that have arrived.
+	// pending has the cells that are on their way into ristretto, and some that have arrived: among them all that are ahead
+	// of the watermark. ristretto tells of a cell's end after it has taken it out, and what is ahead must not be missed in
+	// between.
 	pending map[protocol.ObjectID]*cell
 	sweepAt int // length of pending at which those that have arrived are taken out
 	// touched has the objects that events in the recent log touched, with the last touch of each.
 	touched map[protocol.ObjectID]touch
-	// ahead has objects that were loaded ahead of the watermark, may have been served, and were lost.
+	// ahead has objects that were loaded ahead of the watermark, may have been served, and were lost or never kept.
 	ahead map[protocol.ObjectID]touch
+	// candidates are for Sample.
+	candidates candidates
 }
 
 // objects is the part of the cache that holds objects.
@@ -177,6 +181,9 @@ func (o *objects) putLocked(sh *shard, id protocol.ObjectID, e *entry) {
 	cost := int64(objectOverhead + len(id) + len(e.object.Body))
 	if c := o.stored(id); c != nil {
 		c.entry.Store(e)
+		if o.isAhead(e) {
+			sh.pending[id] = c
+		}
 		if cost <= c.cost+c.cost/4 && c.cost <= cost+cost/4 {
 			return // The accounts are near enough.
 		}
@@ -189,6 +196,7 @@ func (o *objects) putLocked(sh *shard, id protocol.ObjectID, e *entry) {
 	c := &cell{id: id, cost: cost}
 	c.entry.Store(e)
 	sh.pending[id] = c
+	sh.candidates.add(id)
 	if !o.store.Set(string(id), c, cost) {
 		o.metrics.rejected.Inc()
 		o.lostLocked(sh, c)
@@ -199,10 +207,10 @@ func (o *objects) putLocked(sh *shard, id protocol.ObjectID, e *entry) {
 	}
 }
 
-// sweepLocked takes the cells out of pending that have arrived in ristretto.
+// sweepLocked takes the cells out of pending that have arrived in ristretto and that the watermark has passed.
 func (o *objects) sweepLocked(sh *shard) {
 	for id, c := range sh.pending {
-		if o.stored(id) == c {
+		if o.stored(id) == c && !o.isAhead(c.entry.Load()) {
 			delete(sh.pending, id)
 		}
 	}
@@ -225,11 +233,18 @@ func (o *objects) lostLocked(sh *shard, c *cell) {
 	if sh.pending[c.id] == c {
 		delete(sh.pending, c.id)
 	}
-	// A load ahead of the watermark may have been served already, and the events that made it so are still to come: a
-	// load between the two must not be taken for the newest.
-	e := c.entry.Load()
-	old, known := sh.ahead[c.id]
-	if uint64(e.asOf) <= o.applied.Load() || old.position >= e.asOf {
+	o.noteAheadLocked(sh, c.id, c.entry.Load())
+}
+
+// isAhead reports whether e was loaded ahead of the watermark.
+func (o *objects) isAhead(e *entry) bool { return uint64(e.asOf) > o.applied.Load() }
+
+// noteAheadLocked remembers an entry that is not there any more, or never was. If it is ahead of the watermark it may have
+// been served already, and the events that made it so are still to come: a load between the two must not be taken for the
+// newest.
+func (o *objects) noteAheadLocked(sh *shard, id protocol.ObjectID, e *entry) {
+	old, known := sh.ahead[id]
+	if !o.isAhead(e) || old.position >= e.asOf {
 		return
 	}
 	if !known {
@@ -239,7 +254,7 @@ func (o *objects) lostLocked(sh *shard, c *cell) {
 		}
 		o.aheads.Add(1)
 	}
-	sh.ahead[c.id] = touch{position: e.asOf, version: e.object.Version, gone: e.gone}
+	sh.ahead[id] = touch{position: e.asOf, version: e.object.Version, gone: e.gone}
 }
 
 // forgetAhead forgets the lost loads that the watermark has passed.

@@ -155,6 +155,16 @@ func (n *node) covered(id protocol.ObjectID, p protocol.Position) bool {
 	return ok && from <= p
 }
 
+// audit compares an object with the backend as of p, as the auditor does.
+func (n *node) audit(id protocol.ObjectID, p protocol.Position) Verdict {
+	var loaded *protocol.Object
+	if n.backend.at(p, id).exists {
+		o := n.backend.object(p, id)
+		loaded = &o
+	}
+	return n.Verify(id, loaded, p).Verdict
+}
+
 // TestObjects_AgainstAnOracle lets loads as of random earlier positions, events, resets and losses meet in any order.
 // Whatever was served, nothing older is served after it; no event that was applied is unseen; and once it is quiet the
 // cache is the backend.
@@ -248,6 +258,12 @@ func TestObjects_AgainstAnOracle(t *testing.T) {
 				}
 			},
 			"evict": func(t *rapid.T) { n.evict(id.Draw(t, "id")) },
+			"audit": func(t *rapid.T) {
+				p := protocol.Position(rapid.IntRange(0, int(n.backend.position())).Draw(t, "position"))
+				if o := id.Draw(t, "id"); n.audit(o, p) == Mismatch {
+					t.Fatalf("%s is not what it was at %d, the auditor says", o, p)
+				}
+			},
 			"time":  func(t *rapid.T) { n.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "s")) * time.Second) },
 			"get": func(t *rapid.T) {
 				o := id.Draw(t, "id")
@@ -298,6 +314,8 @@ func TestObjects_AgainstAnOracle(t *testing.T) {
 						t.Fatalf("%s is not kept, though %s is followed", o, want.topic)
 					case f == Fresh && (!want.exists || got.Version != want.version), f == Absent && want.exists:
 						t.Fatalf("%s is %s with version %d, want %+v", o, f, got.Version, want)
+					case f == Fresh && n.audit(o, p) != Match:
+						t.Fatalf("%s is right, and the auditor does not say so", o)
 					}
 				}
 			},

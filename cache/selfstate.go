@@ -14,8 +14,9 @@ func (c *Cache) upsertStates(o *protocol.Object, p protocol.Position, change *Ch
 	case protocol.KindUser:
 		role, deleted := roleOf(o.Body)
 		c.identities.roleChanged(protocol.UserID(o.ID), role, deleted)
-		if u, ok := c.users.get(protocol.UserID(o.ID)); ok && u.setSelf(o, role) {
-			change.Roles = append(change.Roles, RoleChange{User: u.id, Role: role})
+		// Also if the state knew it from a load, or is not held: sessions hear of it only here.
+		if u, ok := c.users.get(protocol.UserID(o.ID)); !ok || u.setSelf(o, role) {
+			change.Roles = append(change.Roles, RoleChange{User: protocol.UserID(o.ID), Role: role})
 		}
 	case protocol.KindChannel:
 		if ch := c.channels[protocol.ChannelID(o.ID)]; ch != nil {
@@ -48,16 +49,15 @@ func (c *Cache) upsertState(u *User, o *protocol.Object) {
 	}
 }
 
-// setSelf reports whether the role changed. It wants Cache.mu.
+// setSelf makes o the user's own object, and reports whether it did: not if a later one is known. It wants Cache.mu.
 func (u *User) setSelf(o *protocol.Object, role protocol.Role) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if o.Version <= u.self.Version {
+	if o.Version < u.self.Version {
 		return false
 	}
-	changed := role != u.role
 	u.self, u.role = *o, role
-	return changed
+	return true
 }
 
 // setGroup puts the user in a usergroup or takes them out. It wants Cache.mu.

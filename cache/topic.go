@@ -12,7 +12,8 @@ import (
 type topic struct {
 	name protocol.Topic
 
-	// Written under Cache.mu, read by anybody. from is written before epoch and read after it.
+	// Written under Cache.mu, read by anybody. from is written before epoch and read after it. epoch is 0 once the topic is
+	// not followed any more: who has found it just before cannot tie to it either.
 	epoch atomic.Uint64
 	from  atomic.Uint64 // the position above which every event of the topic came or will come
 	// trust is from, but not below the watermark at which that began: what is known of objects from before may be older
@@ -32,7 +33,7 @@ type link struct {
 	epoch uint64
 }
 
-func (l link) valid() bool { return l.topic != nil && l.topic.epoch.Load() == l.epoch }
+func (l link) valid() bool { return l.topic != nil && l.epoch != 0 && l.topic.epoch.Load() == l.epoch }
 
 // tie returns a link that is valid until the topic is reset or unfollowed, and the position from which the topic was
 // followed when the link began.
@@ -117,13 +118,14 @@ func (c *Cache) Unfollowed(t protocol.Topic) {
 		return
 	}
 	c.metrics.invalidations[invalidUnfollowed].Inc()
-	c.topics.Delete(t)
-	c.topicCount--
-	old.epoch.Add(1)
-	old.log = nil
-	if protocol.KindOf(protocol.ObjectID(t)) == protocol.KindWorkspace {
+	// First: whoever does not find the topic any more goes by this.
+	if kind := protocol.KindOf(protocol.ObjectID(t)); kind == protocol.KindWorkspace || kind == protocol.KindChannel {
 		raise(&c.workspacesFrom, max(old.last, protocol.Position(c.filled.Load())))
 	}
+	c.topics.Delete(t)
+	c.topicCount--
+	old.epoch.Store(0)
+	old.log = nil
 	c.voidLocked(t)
 }
 
@@ -131,6 +133,7 @@ func (c *Cache) Unfollowed(t protocol.Topic) {
 func (c *Cache) voidLocked(t protocol.Topic) {
 	c.voidUsersOf(t)
 	c.dropSet(protocol.ChannelID(t))
+	c.dropDirectories(protocol.WorkspaceID(t))
 	c.identities.dropUser(protocol.UserID(t))
 }
 

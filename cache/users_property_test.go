@@ -471,6 +471,13 @@ func TestUsers_AgainstAnOracle(t *testing.T) {
 					n.unfollow(tp)
 				}
 			},
+			"audit": func(t *rapid.T) {
+				p := protocol.Position(rapid.IntRange(0, int(n.b.position)).Draw(t, "position"))
+				boot := n.b.boots[p][user.Draw(t, "user")]
+				if v := n.VerifyUser(&boot, p); v.Verdict == Mismatch {
+					t.Fatalf("%s is not what they were at %d, the auditor says: %s %s", boot.User, p, v.Wrong, v.Channel)
+				}
+			},
 			"expire": func(t *rapid.T) {
 				n.advance(time.Duration(rapid.IntRange(1, 10).Draw(t, "minutes")) * time.Minute)
 				n.Expire(n.time())
@@ -508,6 +515,10 @@ func TestUsers_AgainstAnOracle(t *testing.T) {
 					t.Fatalf("a state that was just loaded is %s", f)
 				}
 				n.compare(t, state)
+				boot := n.b.boots[n.b.position][u]
+				if v := n.VerifyUser(&boot, n.b.position); v.Verdict != Match && state.waiting.Load() == 0 {
+					t.Fatalf("%s is right, and the auditor says %+v", u, v)
+				}
 			},
 			"": func(t *rapid.T) {
 				for who, p := range n.removed {

@@ -621,17 +621,25 @@ func TestUpsert_RolesAndGroups(t *testing.T) {
 		{`{"is_restricted":true}`, protocol.RoleGuest}, {`{"is_ultra_restricted":true,"is_admin":false}`, protocol.RoleGuest},
 		{`{"is_bot":true}`, protocol.RoleBot}, {`{}`, protocol.RoleMember},
 	} {
-		before := u.Role()
 		change := f.event(ws, protocol.Position(21+i), body(protocol.Version(2+i), c.body))
 		if u.Role() != c.role {
 			t.Errorf("%s: %s", c.body, u.Role())
 		}
-		if told := len(change.Roles) == 1 && change.Roles[0] == (RoleChange{"UA", c.role}); told != (before != c.role) {
+		if len(change.Roles) != 1 || change.Roles[0] != (RoleChange{"UA", c.role}) {
 			t.Errorf("%s: %+v", c.body, change)
 		}
 	}
 	if c := f.event(ws, 30, body(1, `{"is_bot":true}`)); len(c.Roles) != 0 {
 		t.Error("an older version changed the role")
+	}
+	// A session whose user's state was loaded before the event came, or is not held, hears of it all the same.
+	if c := f.event(ws, 31, body(8, `{}`)); len(c.Roles) != 1 {
+		t.Error("a role that the state knew from a load was not told")
+	}
+	other := object("UB", 1)
+	other.Body = []byte(`{"is_restricted":true}`)
+	if c := f.event(ws, 32, upsert(other)); len(c.Roles) != 1 || c.Roles[0] != (RoleChange{"UB", protocol.RoleGuest}) {
+		t.Errorf("the role of a user whose state is not held was told as %+v", c.Roles)
 	}
 	// Groups in events that the load has already are the load's.
 	group := object("S1", 1)

@@ -245,9 +245,9 @@ func (c *Client) unpublish(socket *conn) {
 	}
 }
 
-// finish ends the client for good. It is called by run at its end.
+// finish ends the client for good. It is called by run at its end. Web API calls under way go on until Close: one of them
+// may be what ended it.
 func (c *Client) finish(err error) {
-	c.cancel()
 	c.mu.Lock()
 	c.ended = err
 	close(c.joined)

@@ -25,8 +25,12 @@ type Queries interface {
 	Member(user protocol.UserID, channel protocol.ChannelID) bool
 	// Peek returns those of the objects that are at hand and that id may see. It does not block.
 	Peek(id protocol.Identity, ids []protocol.ObjectID) []protocol.Object
-	// Badge returns a user's place in a channel. It does not block.
-	Badge(user protocol.UserID, channel protocol.ChannelID) (m protocol.Membership, ok bool)
+	// Hears reports whether id may still hear of the presence of a user whom it follows. It does not block; known is false
+	// if what the node knows is not enough to tell.
+	Hears(id protocol.Identity, user protocol.UserID) (may, known bool)
+	// Badge returns id's place in a channel, a zero one if they are not in it. known is false if nobody can tell now. It
+	// does not block.
+	Badge(id protocol.Identity, channel protocol.ChannelID) (m protocol.Membership, known bool)
 	// RaiseFloor lets the user's reads go past the cache until it stands at p.
 	RaiseFloor(user protocol.UserID, p protocol.Position)
 	// Applied is the position up to which the cache has seen all events.

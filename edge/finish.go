@@ -19,6 +19,7 @@ func (s *Session) finish(ended error) {
 	s.detached = true
 	s.following.Unlock()
 	s.detach()
+	e.pulse.remove(s)
 	s.sort(ended)
 	s.cancel()
 	s.mu.Lock()

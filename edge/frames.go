@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -73,10 +74,11 @@ func (s *Session) ping(f protocol.ClientFrame) {
 		return
 	}
 	if s.thin {
-		// Read before the pong is put behind what has been delivered.
-		token := s.edge.doors.Hub.Served(s)
-		s.sendBadges() // They are a part of what the token stands for.
-		pong = protocol.AppendFields(nil, pong, protocol.MustMarshal(map[string]string{"resume_token": token}))
+		// Read before the pong is put behind what has been delivered. Badges are a part of what it stands for: if one cannot
+		// be told now, the client keeps the token that it has.
+		if token := s.edge.doors.Hub.Served(s); s.sendBadges() {
+			pong = protocol.AppendFields(nil, pong, protocol.MustMarshal(map[string]string{"resume_token": token}))
+		}
 	}
 	s.put(wireText(pong), protocol.ClassControl)
 }
@@ -256,14 +258,18 @@ func (s *Session) find(f protocol.ClientFrame, q protocol.QueryFrame) {
 	if err != nil {
 		reply = s.edge.refusal(err)
 	}
-	if s.thin && err == nil {
-		s.given.asked(q.Args)
-	}
 	head := []byte("{}")
 	if f.ID != nil {
 		head = append(append([]byte(`{"reply_to":`), f.ID...), '}')
 	}
+	if reply.RetryAfter > 0 { // Over HTTP it is a header.
+		head = protocol.AppendFields(nil, head, fmt.Appendf(nil, `{"retry_after":%d}`, reply.RetryAfter))
+	}
 	s.answer(protocol.AppendFields(nil, head, reply.Body))
+	if s.thin && err == nil {
+		// Now that it is in the outbox: an event that comes in between brings its objects along, rather than too late.
+		s.given.answered(q.Args, reply.Body)
+	}
 }
 
 // aside runs fn in a goroutine of the session. It reports whether it did: not when the session is over.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -21,6 +22,7 @@ func FuzzStep(f *testing.F) {
 		`{"id":1,"type":"message","channel":"C1","text":"a"}`, `{"type":"typing","channel":"C1"}`, `{"id":1,"type":"ping","x":{}}`,
 		`{"type":"presence_sub","ids":["U1"]}`, `{"type":"presence_query","ids":["U2","U2"]}`, `{"id":7,"type":"query","method":"users/info","args":{}}`,
 		`{"id":"\ud800","type":"\u0000"}`, `[`, `null`, "\xff", `{"type":"message","blocks":null}`, `{"id":1e9999,"type":"ping"}`,
+		`{"type":"view","channels":["C1","C1","U1",""]}`, `{"id":1,"type":"view","channels":null}`, `{"type":"view","channels":[5]}`,
 	} {
 		f.Add([]byte(frame))
 	}
@@ -88,6 +90,51 @@ func FuzzHTTP(f *testing.F) {
 		}
 		if n := len(w.edge.tickets.all); n > 100 {
 			t.Errorf("%d tickets", n)
+		}
+	})
+}
+
+// FuzzOpening: whatever an address says of a view and of the past, the session begins; the view is bounded and sorted, and
+// a token names a user or nobody.
+func FuzzOpening(f *testing.F) {
+	f.Add("C1,C2,C1", "1.5.U1")
+	f.Add("", "1.zz.U1")
+	f.Add(strings.Repeat("C1,", 500), strings.Repeat("1", 500))
+	f.Add(",,U1,\x00", "1..U1.U2")
+	f.Fuzz(func(t *testing.T, view, resume string) {
+		o := opening{params: map[string]string{"view": view, "resume": resume}}
+
+		v, from := o.openView(), o.resumeFrom()
+
+		if v == nil || len(*v) > protocol.MaxView || !slices.IsSorted(*v) {
+			t.Errorf("%q is the view %v", view, v)
+		}
+		for _, ch := range *v {
+			if !v.has(ch) || protocol.KindOf(protocol.ObjectID(ch)) != protocol.KindChannel {
+				t.Errorf("%q has %q in view", view, ch)
+			}
+		}
+		switch {
+		case (from == nil) != (resume == ""):
+			t.Errorf("%q is the token %v", resume, from)
+		case from != nil && from.User != "":
+			if again, err := protocol.ParseResumeToken(from.String()); err != nil || again != *from {
+				t.Errorf("%q is %+v, and %+v when it is said again", resume, *from, again)
+			}
+		}
+	})
+}
+
+// FuzzAnswered: whatever stands in an answer, no more is remembered of it than there is room for.
+func FuzzAnswered(f *testing.F) {
+	f.Add([]byte(`{"updated_ids":{"U1":1,"U2":0}}`), []byte(`{"results":[{"id":"U1"}],"failed_ids":["U2"],"ok":true}`))
+	f.Add([]byte(`{}`), []byte(`{"results":{},"pending_ids":[[]],"ok":true}`))
+	f.Add([]byte(`[`), []byte(`{"results":[{"id":"\\"`))
+	f.Fuzz(func(t *testing.T, args, body []byte) {
+		var g given
+		g.answered(args, body)
+		if len(g.ring) > maxGiven {
+			t.Errorf("%d are remembered", len(g.ring))
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 // maxGiven is how many objects a session is remembered to have been given: the people and channels of a few busy screens.
 const maxGiven = 256
 
-var givenSeed = maphash.MakeSeed()
+var idSeed = maphash.MakeSeed()
 
 // given are the objects that a session was given lately, as hashes of their ids: 4 bytes each. Two ids with one hash are
 // one in four billion; then an object is not sent that the client can ask for. The zero value is ready to use.
@@ -21,7 +21,7 @@ type given struct {
 	next int
 }
 
-func hashID(id protocol.ObjectID) uint32 { return uint32(maphash.String(givenSeed, string(id))) }
+func hashID(id protocol.ObjectID) uint32 { return uint32(maphash.String(idSeed, string(id))) }
 
 func (g *given) has(id protocol.ObjectID) bool {
 	h := hashID(id)
@@ -32,9 +32,12 @@ func (g *given) has(id protocol.ObjectID) bool {
 
 // add remembers an object; the oldest is forgotten for it.
 func (g *given) add(id protocol.ObjectID) {
-	h := hashID(id)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.addLocked(hashID(id))
+}
+
+func (g *given) addLocked(h uint32) {
 	switch {
 	case slices.Contains(g.ring, h):
 	case len(g.ring) < maxGiven:
@@ -45,12 +48,62 @@ func (g *given) add(id protocol.ObjectID) {
 	}
 }
 
-// asked remembers the ids in the updated_ids of a query: what the client has now, or is given with the answer.
-func (g *given) asked(args []byte) {
+// join remembers what another one does, which nobody else uses.
+func (g *given) join(other *given) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, h := range other.ring {
+		g.addLocked(h)
+	}
+}
+
+// answered remembers what the client has with the answer to a query: the objects in it, and those that it asked about and
+// that have not changed. Of an id that failed or is pending it has nothing.
+func (g *given) answered(args, body []byte) {
+	var without map[string]bool
 	n := 0
-	protocol.EachField(protocol.Field(args, "updated_ids"), func(name, _ []byte) bool {
-		g.add(protocol.ObjectID(name))
-		n++
+	eachAnswered(body, func(id []byte, there bool) {
+		switch {
+		case !there:
+			if without == nil {
+				without = make(map[string]bool)
+			}
+			without[string(id)] = true
+		case n < maxGiven:
+			g.add(protocol.ObjectID(id))
+			n++
+		}
+	})
+	n = 0
+	protocol.EachField(protocol.Field(args, "updated_ids"), func(id, _ []byte) bool {
+		if !without[string(id)] {
+			g.add(protocol.ObjectID(id))
+			n++
+		}
 		return n < maxGiven
+	})
+}
+
+// eachAnswered calls fn for the id of each object in a query's answer, there or not.
+func eachAnswered(body []byte, fn func(id []byte, there bool)) {
+	text := func(value []byte, there bool) {
+		if len(value) > 2 && value[0] == '"' {
+			fn(value[1:len(value)-1], there)
+		}
+	}
+	protocol.EachField(body, func(name, list []byte) bool {
+		switch string(name) {
+		case "results":
+			protocol.EachElement(list, func(object []byte) bool {
+				text(protocol.Field(object, "id"), true)
+				return true
+			})
+		case "failed_ids", "pending_ids":
+			protocol.EachElement(list, func(id []byte) bool {
+				text(id, false)
+				return true
+			})
+		}
+		return true
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -50,6 +51,9 @@ func (s *Session) presenceQuery(f protocol.ClientFrame) {
 		unknown = true
 	}
 	s.mu.Unlock()
+	if s.doubt(known, until) {
+		unknown = true
+	}
 	for _, id := range ids {
 		p, ok := known[id]
 		switch {
@@ -63,6 +67,32 @@ func (s *Session) presenceQuery(f protocol.ClientFrame) {
 	if unknown {
 		s.follow()
 	}
+}
+
+// doubt takes those out of known of whom the client may not hear any more, as far as the node knows, and has the hub
+// forget that they are followed: they are asked for like others whose presence is not known. It reports whether there are any.
+func (s *Session) doubt(known map[protocol.UserID]protocol.Presence, until time.Time) bool {
+	var doubted []protocol.UserID
+	for id := range known {
+		if may, _ := s.edge.doors.Queries.Hears(s.id, id); !may {
+			doubted = append(doubted, id)
+			delete(known, id)
+		}
+	}
+	if len(doubted) == 0 {
+		return false
+	}
+	s.mu.Lock()
+	for _, id := range doubted {
+		delete(s.known, id)
+		if s.asked == nil {
+			s.asked = make(map[protocol.UserID]time.Time)
+		}
+		s.asked[id] = until // They are within the limit: they were followed.
+	}
+	s.mu.Unlock()
+	s.follow(doubted...)
+	return true
 }
 
 func (s *Session) presenceIDs(f protocol.ClientFrame) ([]protocol.UserID, bool) {
@@ -96,8 +126,8 @@ func (s *Session) Rewatch() {
 	}
 }
 
-// follow tells the hub whom the session follows now: its list, and those who were asked for.
-func (s *Session) follow() {
+// follow tells the hub whom the session follows now: its list, and those who were asked for, without some.
+func (s *Session) follow(without ...protocol.UserID) {
 	s.following.Lock()
 	defer s.following.Unlock()
 	if s.detached {
@@ -110,18 +140,20 @@ func (s *Session) follow() {
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
+	ids = slices.DeleteFunc(ids, func(id protocol.UserID) bool { return slices.Contains(without, id) })
 	if len(ids) > protocol.MaxPresenceIDs {
 		ids = ids[:protocol.MaxPresenceIDs]
 	}
-	for id := range s.known {
-		if _, found := slices.BinarySearch(ids, id); !found {
-			delete(s.known, id)
-		}
-	}
-	s.mu.Unlock()
 	if s.edge.mute.Load() {
 		ids = nil
 	}
+	unfollowed := func(id protocol.UserID, _ protocol.Presence) bool {
+		_, found := slices.BinarySearch(ids, id)
+		return !found
+	}
+	maps.DeleteFunc(s.known, unfollowed)
+	maps.DeleteFunc(s.changed, unfollowed) // A storm may have held it back for long.
+	s.mu.Unlock()
 	s.edge.doors.Hub.WatchPresence(s, ids)
 }
 
@@ -161,6 +193,6 @@ func (s *Session) forgetAsked(now time.Time) {
 	}
 	s.mu.Unlock()
 	if changed {
-		s.aside(s.follow) // The hub may take its time, and the keeper has others to look after.
+		s.aside(func() { s.follow() }) // The hub may take its time, and the keeper has others to look after.
 	}
 }

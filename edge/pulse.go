@@ -20,16 +20,25 @@ const (
 // at presence then, and everybody's has changed.
 type pulse struct {
 	mu      sync.Mutex
-	waiting []*Session // guarded by mu; each once: Session.pulsing
+	waiting map[*Session]struct{} // guarded by mu; none that has ended, so that a long storm keeps no sessions alive
 }
 
 func (p *pulse) add(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiting = append(p.waiting, s)
+	if p.waiting == nil {
+		p.waiting = make(map[*Session]struct{})
+	}
+	p.waiting[s] = struct{}{}
 }
 
-func (p *pulse) take() []*Session {
+func (p *pulse) remove(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.waiting, s)
+}
+
+func (p *pulse) take() map[*Session]struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := p.waiting
@@ -44,8 +53,11 @@ func (e *Edge) beat() {
 	for {
 		select {
 		case <-tick.C:
+			if len(e.handshakes) > cap(e.handshakes)/2 { // Boots queue.
+				e.storm.seen(e.now())
+			}
 			if !e.storm.raging(e.now()) {
-				for _, s := range e.pulse.take() {
+				for s := range e.pulse.take() {
 					s.tellPresence()
 				}
 			}
@@ -88,6 +100,10 @@ func (s *Session) tellPresence() {
 		if i < 0 {
 			continue
 		}
+		// What the client might hear when it was collected it may not hear any more.
+		if may, known := s.edge.doors.Queries.Hears(s.id, user); known && !may {
+			continue
+		}
 		users[i] = append(users[i], user)
 	}
 	for i, p := range states {
@@ -125,6 +141,13 @@ func (t *storm) opened(now time.Time) {
 	}
 }
 
+// seen says that there is a storm, by another sign.
+func (t *storm) seen(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = now
+}
+
 // raging reports whether a storm was seen within calmAfter.
 func (t *storm) raging(now time.Time) bool {
 	t.mu.Lock()
@@ -139,6 +162,6 @@ func (e *Edge) SetPresence(on bool) {
 		return
 	}
 	for _, s := range e.snapshot() {
-		s.aside(s.follow)
+		s.aside(func() { s.follow() })
 	}
 }

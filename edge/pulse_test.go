@@ -18,7 +18,7 @@ func TestPulse_ChangesAreCollected(t *testing.T) {
 			p.send(`{"type":"ping","id":1}`)
 			p.until("pong")
 		}
-		time.Sleep(pulseEvery)
+		elapse(pulseEvery)
 		for _, c := range []struct {
 			user protocol.UserID
 			is   protocol.Presence
@@ -48,7 +48,7 @@ func TestPulse_AStormHoldsPresenceBack(t *testing.T) {
 				state = protocol.Away
 			}
 			w.hub.publish(presenceOf("U2", state))
-			time.Sleep(pulseEvery)
+			elapse(pulseEvery)
 		}
 		if n := w.metric("flannel_presence_suppressed"); n != 1 {
 			t.Errorf("suppressed is %v", n)
@@ -92,7 +92,7 @@ func TestSetPresence_IsAKillSwitch(t *testing.T) {
 
 // BenchmarkPulse is what telling a session of ten changes costs.
 func BenchmarkPulse(b *testing.B) {
-	s := &Session{edge: &Edge{metrics: newMetrics(nil)}, batch: true}
+	s := &Session{edge: &Edge{metrics: newMetrics(nil), doors: Doors{Queries: &fakeQueries{}}}, batch: true}
 	s.ending = true
 	users := make([]protocol.UserID, 10)
 	for i := range users {

@@ -32,20 +32,27 @@ func (o *opening) resumeFrom() *protocol.ResumeToken {
 	return &token
 }
 
-// replay says what a session missed, the way it would have been said live. Its bounds are the hub's, so it does not count
-// against the outbox.
-func (s *Session) replay(events []*protocol.Event) {
+// past returns the frames that tell what a session missed, the way it would have been told live, and how many of them are
+// events: what is excluded is not, and of a channel out of view comes a badge. Its bounds are the hub's, so it does not
+// count against the outbox.
+func (s *Session) past(events []*protocol.Event) (frames []item, count int) {
+	// What live events bring along meanwhile stands behind all of this, so it counts as given only afterwards.
+	var before given
 	for _, ev := range events {
 		if s.exclude[ev.Type] {
 			continue
 		}
-		objects, frame := s.frame(ev, wiresOf(ev, new(atomic.Value)))
-		for _, f := range [][]byte{objects, frame} {
-			if f != nil {
-				s.putFree(f, ev.Class)
-			}
+		objects, frame := s.frame(ev, wiresOf(ev, new(atomic.Value)), &before)
+		if objects != nil {
+			frames = append(frames, item{frame: objects, class: protocol.ClassMessage})
+		}
+		if frame != nil {
+			frames = append(frames, item{frame: frame, class: ev.Class})
+			count++
 		}
 	}
+	s.given.join(&before)
+	return frames, count
 }
 
 // served reports whether an event's place is one up to which the session was served before it came back: what a topic

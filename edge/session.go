@@ -61,6 +61,11 @@ type Session struct {
 
 	work sync.WaitGroup // flush, and the goroutines of queries and messages
 
+	// telling guards told, whether badges have been told since the keeper last came. It is held while badges are told, and
+	// taken before mu.
+	telling sync.Mutex
+	told    bool
+
 	// following guards detached. It is held while the hub is told whom the session follows, so that the last list wins,
 	// and none comes after Detach. It is taken before mu.
 	following sync.Mutex
@@ -126,9 +131,9 @@ func (s *Session) run() {
 	var ended error
 	defer func() { s.finish(ended) }()
 	defer s.guard()
+	s.edge.storm.opened(s.opened) // Not when it is done: a storm makes that late.
 	outcome, err := s.begin()
 	s.booted()
-	s.edge.storm.opened(s.opened)
 	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
 	if err != nil {
 		s.edge.log.Debug("session refused", "outcome", outcome, "err", err)
@@ -281,11 +286,14 @@ func (s *Session) welcome() (outcome string, err error) {
 		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
 		err = s.identify()
 	}
-	s.hello(resumed)
+	past, count := s.past(resumed.Events)
+	s.hello(resumed, count)
 	if err != nil {
 		return s.refuse(err)
 	}
-	s.replay(resumed.Events)
+	for _, it := range past {
+		s.putFree(it.frame, it.class)
+	}
 	if s.thin && flag(s.opening.params["boot"]) {
 		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(s.opening.params["lazy_channels"]))
 		if err != nil {
@@ -298,7 +306,7 @@ func (s *Session) welcome() (outcome string, err error) {
 }
 
 // hello is the first frame, always.
-func (s *Session) hello(r Resumed) {
+func (s *Session) hello(r Resumed, count int) {
 	e := s.edge
 	hello := protocol.Hello{
 		Type: protocol.FrameHello, Start: true, Region: e.cfg.Region, HostID: e.hostID,
@@ -307,7 +315,7 @@ func (s *Session) hello(r Resumed) {
 		},
 	}
 	if s.thin {
-		hello.ResumeToken, hello.Resume, hello.Count, hello.Refetch = r.Token, r.Mode, len(r.Events), r.Refetch
+		hello.ResumeToken, hello.Resume, hello.Count, hello.Refetch = r.Token, r.Mode, count, r.Refetch
 		hello.FastReconnect = r.Mode == protocol.ResumeReplayed || r.Mode == protocol.ResumeLossless
 		if r.Mode != "" {
 			e.metrics.resumes.WithLabelValues(r.Mode).Inc()
@@ -391,5 +399,5 @@ func (s *Session) check(now time.Time) {
 		s.Close(protocol.CloseTokenExpired, 0)
 	}
 	s.forgetAsked(now)
-	s.sendBadges()
+	s.tellBadges()
 }

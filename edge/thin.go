@@ -42,7 +42,7 @@ func aboutEvent(ev *protocol.Event) about {
 
 // thinFrame returns what a thin session gets of an event, nil if nothing: the event, or user_invalidated for a user that
 // it was not given lately. Of a channel out of view it gets a badge, soon. objects are the frame that goes before.
-func (s *Session) thinFrame(ev *protocol.Event, w *wires) (objects, frame []byte) {
+func (s *Session) thinFrame(ev *protocol.Event, w *wires, g *given) (objects, frame []byte) {
 	about := &w.about
 	if view := s.view.Load(); view != nil && about.channel != "" && !about.whole && !view.has(about.channel) && !slices.Contains(about.moved, s.id.User) {
 		if about.badge {
@@ -50,10 +50,11 @@ func (s *Session) thinFrame(ev *protocol.Event, w *wires) (objects, frame []byte
 		}
 		return nil, nil
 	}
-	if changed := about.changed; changed != "" && changed != s.id.User && !s.given.has(protocol.ObjectID(changed)) {
+	// A query under way may be about to give the user as they were, which an invalidation before it would not undo.
+	if changed := about.changed; changed != "" && changed != s.id.User && len(s.queries) == 0 && !g.has(protocol.ObjectID(changed)) {
 		return nil, w.invalid.get(func() []byte { return invalidated(ev, changed) })
 	}
-	objects = s.objectsFor(ev)
+	objects = s.objectsFor(ev, g)
 	if ev.Seq == 0 {
 		return objects, w.plain.get(func() []byte { return ev.Payload })
 	}
@@ -71,10 +72,10 @@ func invalidated(ev *protocol.Event, user protocol.UserID) []byte {
 
 // objectsFor returns the frame with the objects that an event names and that the session was not given lately; nil if
 // there are none. It takes what the cache has: an event never waits for an object.
-func (s *Session) objectsFor(ev *protocol.Event) []byte {
+func (s *Session) objectsFor(ev *protocol.Event, g *given) []byte {
 	var wanted []protocol.ObjectID
 	for _, id := range ev.Refs {
-		if id != protocol.ObjectID(s.id.User) && !s.given.has(id) {
+		if id != protocol.ObjectID(s.id.User) && !g.has(id) {
 			wanted = append(wanted, id)
 		}
 	}
@@ -99,7 +100,7 @@ func (s *Session) objectsFor(ev *protocol.Event) []byte {
 		default:
 			continue
 		}
-		s.given.add(o.ID)
+		g.add(o.ID)
 	}
 	if len(frame.Users)+len(frame.Channels)+len(frame.Bots) == 0 {
 		return nil

@@ -237,6 +237,30 @@ func TestTimers_PresenceForClientsThatAreNotQuiet(t *testing.T) {
 	})
 }
 
+// A client follows somebody whom it may not see any more: neither what was known, nor what is on its way, is told.
+func TestTimers_PresenceOfWhomNobodyMayHearAnyMore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := w.hello(w.thinURL("xoxp-ana", "batch_presence_aware=1"))
+		p.send(`{"type":"presence_sub","ids":["U4","U5"]}`)
+		p.until("presence_change")
+		w.hub.publish(presenceOf("U4", protocol.Away))
+		w.queries.mu.Lock()
+		w.queries.unheard = map[protocol.UserID]bool{"U4": true}
+		w.queries.mu.Unlock()
+
+		time.Sleep(time.Second)
+		p.send(`{"type":"presence_query","ids":["U4"]}`)
+		time.Sleep(time.Second)
+		p.send(`{"type":"presence_query","ids":["U5"]}`)
+		if f := p.next(); f != `{"type":"presence_change","presence":"active","users":["U5"]}` {
+			t.Errorf("got %s", f)
+		}
+		p.conn.Close()
+		synctest.Wait()
+	})
+}
+
 func TestTimers_WritesWaitUntilTheyAreSeen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, func(_ *Config, w *world) {

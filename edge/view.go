@@ -64,7 +64,10 @@ func (s *Session) setView(f protocol.ClientFrame) {
 // go out early.
 const maxBadges = 1000
 
-// badgeLater notes that a channel out of view has moved. The keeper sends its badge within a second.
+// fewBadges is up to how many badges a session keeps the memory of the last ones for the next.
+const fewBadges = 8
+
+// badgeLater notes that a channel out of view has moved. The keeper tells its badge within a second.
 func (s *Session) badgeLater(ch protocol.ChannelID) {
 	s.mu.Lock()
 	if s.badges == nil {
@@ -78,21 +81,66 @@ func (s *Session) badgeLater(ch protocol.ChannelID) {
 	}
 }
 
-// sendBadges tells the last state of the channels out of view that have moved.
-func (s *Session) sendBadges() {
+// tellBadges is the keeper's, once a second. What a pong has told within it waits for the next one.
+func (s *Session) tellBadges() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if s.told {
+		s.told = false
+		return
+	}
+	s.sendBadgesLocked()
+}
+
+// sendBadges tells the badges before their second is over. It reports whether all have been told: not while the node
+// does not know the user's state.
+func (s *Session) sendBadges() bool {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	told, all := s.sendBadgesLocked()
+	s.told = s.told || told
+	return all
+}
+
+// sendBadgesLocked tells the last state of the channels out of view that have moved. telling must be held: then, when it
+// returns, none is on its way either.
+func (s *Session) sendBadgesLocked() (told, all bool) {
+	var few [fewBadges]protocol.ChannelID
+	moved := few[:0]
 	s.mu.Lock()
-	moved := s.badges
-	s.badges = nil
+	for ch := range s.badges {
+		moved = append(moved, ch)
+	}
+	if len(moved) > fewBadges {
+		s.badges = nil
+	} else {
+		clear(s.badges)
+	}
 	s.mu.Unlock()
-	for ch := range moved {
-		m, ok := s.edge.doors.Queries.Badge(s.id.User, ch)
-		if !ok {
+	all = true
+	for _, ch := range moved {
+		m, known := s.edge.doors.Queries.Badge(s.id, ch)
+		switch {
+		case !known: // Then the next time; if there is no room for it, what told of the rest was no news either.
+			all = false
+			s.mu.Lock()
+			if s.badges == nil {
+				s.badges = make(map[protocol.ChannelID]struct{})
+			}
+			if len(s.badges) < maxBadges-1 {
+				s.badges[ch] = struct{}{}
+			}
+			s.mu.Unlock()
+			continue
+		case m.Channel == "":
 			continue // Not theirs any more: the event that says so has told.
 		}
+		told = true
 		s.edge.metrics.badges.Inc()
 		s.deliver(wireText(protocol.MustMarshal(protocol.BadgeFrame{
 			Type: protocol.FrameBadge, Channel: ch, Latest: m.Latest.OrZero(), LastRead: m.LastRead.OrZero(),
 			MentionCount: m.MentionCount, HasUnreads: m.Latest > m.LastRead,
 		})), protocol.ClassMessage)
 	}
+	return told, all
 }

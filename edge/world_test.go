@@ -39,6 +39,9 @@ type fakeQueries struct {
 	applied protocol.Position
 	objects map[protocol.ObjectID]protocol.Object
 	places  map[protocol.ChannelID]protocol.Membership
+	unheard map[protocol.UserID]bool
+	void    bool   // nobody knows a user's places now
+	badge   func() // runs within Badge, if set
 }
 
 func (q *fakeQueries) Identify(_ context.Context, token string) (protocol.Identity, error) {
@@ -87,11 +90,23 @@ func (q *fakeQueries) Peek(_ protocol.Identity, ids []protocol.ObjectID) []proto
 	return found
 }
 
-func (q *fakeQueries) Badge(_ protocol.UserID, channel protocol.ChannelID) (protocol.Membership, bool) {
+func (q *fakeQueries) Hears(_ protocol.Identity, user protocol.UserID) (may, known bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	m, ok := q.places[channel]
-	return m, ok
+	return !q.unheard[user], true
+}
+
+func (q *fakeQueries) Badge(_ protocol.Identity, channel protocol.ChannelID) (protocol.Membership, bool) {
+	if q.badge != nil {
+		q.badge()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m, in := q.places[channel]
+	if in {
+		m.Channel = channel
+	}
+	return m, !q.void
 }
 
 func (q *fakeQueries) RaiseFloor(user protocol.UserID, p protocol.Position) {
@@ -140,6 +155,7 @@ func (w *fakeWriter) events() []*protocol.Event {
 type fakeHub struct {
 	during func(s *Session) error
 	resume func(from protocol.ResumeToken) Resumed
+	served func() // runs within Served, if set
 
 	mu       sync.Mutex
 	sessions map[*Session]bool
@@ -164,6 +180,9 @@ func (h *fakeHub) Attach(_ context.Context, s *Session, id protocol.Identity, fr
 }
 
 func (h *fakeHub) Served(s *Session) string {
+	if h.served != nil {
+		h.served()
+	}
 	return protocol.ResumeToken{User: s.User(), Position: 2}.String()
 }
 

@@ -33,7 +33,7 @@ func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
 		return
 	}
 	w := wiresOf(ev, shared)
-	objects, frame := s.frame(ev, w)
+	objects, frame := s.frame(ev, w, &s.given)
 	if objects != nil {
 		s.deliver(objects, protocol.ClassMessage) // It is remembered as given, so it may not give way.
 	}
@@ -43,7 +43,7 @@ func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
 }
 
 // frame returns what the session gets of an event, nil if nothing, and what goes before.
-func (s *Session) frame(ev *protocol.Event, w *wires) (objects, frame []byte) {
+func (s *Session) frame(ev *protocol.Event, w *wires, g *given) (objects, frame []byte) {
 	if user, presence := protocol.PresenceOf(ev.Topic); presence {
 		if s.learn(ev, user) {
 			s.presenceLater(user, presenceIn(ev.Payload))
@@ -51,7 +51,7 @@ func (s *Session) frame(ev *protocol.Event, w *wires) (objects, frame []byte) {
 		return nil, nil
 	}
 	if s.thin {
-		return s.thinFrame(ev, w)
+		return s.thinFrame(ev, w, g)
 	}
 	return nil, w.plain.get(func() []byte { return ev.Payload })
 }

@@ -58,17 +58,22 @@ func (d doors) Member(user protocol.UserID, channel protocol.ChannelID) bool {
 	return ok
 }
 
-// RaiseFloor implements edge.Queries.
-// Peek returns objects that are at hand.
+// Peek implements edge.Queries.
 func (d doors) Peek(id protocol.Identity, ids []protocol.ObjectID) []protocol.Object {
 	return d.n.query.Peek(id, ids)
 }
 
-// Badge returns a user's place in a channel.
-func (d doors) Badge(user protocol.UserID, channel protocol.ChannelID) (protocol.Membership, bool) {
-	return d.n.query.Badge(user, channel)
+// Hears implements edge.Queries.
+func (d doors) Hears(id protocol.Identity, user protocol.UserID) (may, known bool) {
+	return d.n.query.Hears(id, user)
 }
 
+// Badge implements edge.Queries.
+func (d doors) Badge(id protocol.Identity, channel protocol.ChannelID) (protocol.Membership, bool) {
+	return d.n.query.Badge(id, channel)
+}
+
+// RaiseFloor implements edge.Queries.
 func (d doors) RaiseFloor(user protocol.UserID, p protocol.Position) {
 	if u, _ := d.n.cache.User(user); u != nil {
 		u.RaiseFloor(p)
@@ -89,7 +94,6 @@ type receiver struct{ *edge.Session }
 // Deliver implements fanout.Receiver.
 func (r receiver) Deliver(f *fanout.Frame) { r.Session.Deliver(f.Event, &f.Shared) }
 
-// Attach implements edge.Hub. The user's state is held, so that it does not expire under the session.
 // visibleWithin bounds the look at who may be followed: one load at most.
 const visibleWithin = 2 * time.Second
 

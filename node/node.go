@@ -187,6 +187,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer end()
 	group.Go(func() error { return n.upstream.Run(life, sink{n}) })
 	group.Go(func() error { return n.janitor(life) })
+	group.Go(func() error { return n.query.Audit(life) })
 	group.Go(n.edge.Run)
 	if n.admin != nil {
 		group.Go(func() error { return n.admin.Run(life) })

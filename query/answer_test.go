@@ -289,9 +289,10 @@ func TestDirectory(t *testing.T) {
 		{ada, "users/list", `{"count":1,"filter":"guests","present_first":true%s}`, "U3"},
 		{ada, "users/list", `{"count":10,"filter":"people AND NOT deactivated"%s}`, "U1 U2 U6 U3"},
 		{gus, "users/list", `{"count":10%s}`, "U2 U3"},
-		{ada, "users/list", `{"channels":["C0000001"]%s}`, "U1 U2 U4 U5 U6"},
-		{ada, "users/list", `{"channels":["C0000001","C0000005"],"count":2%s}`, "U1 U2 > U4 U5 > U6 U8"},
-		{ada, "users/list", `{"channels":["C0000001"],"filter":"bots","count":1%s}`, "U4 > "},
+		{ada, "users/list", `{"channels":["C0000001"]%s}`, "U1 U2 U5 U6 U4"},
+		{ada, "users/list", `{"channels":["C0000001"],"index":"users_by_id","count":2%s}`, "U1 U2 > U4 U5 > U6"},
+		{ada, "users/list", `{"channels":["C0000001","C0000005"],"count":2%s}`, "U1 U2 > U5 U6 > U4 U8"},
+		{ada, "users/list", `{"channels":["C0000001"],"filter":"bots","count":1%s}`, "U4"},
 		{ada, "users/list", `{"channels":["C0000002"]%s}`, "U2"},
 		{gus, "users/list", `{"channels":["C0000006"]%s}`, "U2 U3"},
 		{ada, "emojis/list", `{"count":1%s}`, "parrot > tada2"},
@@ -349,11 +350,25 @@ func TestUsersCounts(t *testing.T) {
 	if got := w.ask(t, ada, "users/counts", `{"channel":"C0000001"}`); string(got.Body) != `{"channel":"C0000001","counts":{"everyone":4,"people":3,"members":3,"guests":0,"bots":1,"apps":0,"by_team":{"T0000001":4}},"ok":true}` {
 		t.Errorf("got %s", got.Body)
 	}
-	for i := range maxCounted {
-		w.seat(&protocol.Channel{ID: random}, protocol.UserID(fmt.Sprintf("U1%06d", i)), nil)
+	for i := range 3000 {
+		u := &protocol.User{ID: protocol.UserID(fmt.Sprintf("U1%06d", i)), TeamID: t1, IsBot: i%10 == 1, IsRestricted: i%10 == 2, IsAppUser: i%10 == 3, Deleted: i%10 == 4}
+		w.put(u)
+		w.seat(&protocol.Channel{ID: random}, u.ID, nil)
 	}
-	if got := w.ask(t, ada, "users/counts", `{"channel":"C0000002"}`); string(got.Body) != `{"channel":"C0000002","counts":{"everyone":2001},"ok":true}` {
-		t.Errorf("large: %s", got.Body)
+	w.seat(&protocol.Channel{ID: random}, sam, nil)
+	const want = `{"channel":"C0000002","counts":{"everyone":2702,"people":2102,"members":1802,"guests":300,"bots":300,"apps":300,"by_team":{"T0000001":2701,"T0000002":1}},"ok":true}`
+	for range 2 {
+		if got := w.ask(t, ada, "users/counts", `{"channel":"C0000002"}`); string(got.Body) != want {
+			t.Errorf("large: %s", got.Body)
+		}
+	}
+	if n := w.count("objects"); n > 5 {
+		t.Errorf("%d loads of objects", n)
+	}
+	// Without a directory, and far too large: only how many.
+	w.set(func() { w.maxTotal = maxSetPages*protocol.MaxMembersLimit + 1 })
+	if got := w.ask(t, eve, "users/counts", `{"channel":"C0000002"}`); string(got.fields["counts"]) != `{"everyone":1000001}` {
+		t.Errorf("too large: %s", got.Body)
 	}
 }
 

@@ -2,77 +2,108 @@ package query
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 
+	"flannel/cache"
 	"flannel/protocol"
 )
 
-// maxCounted is the largest channel whose members are counted by kind, which needs the objects of all of them. Of
-// larger ones only everyone is told, exactly.
-const maxCounted = 2000
+// maxCounted is how many people are counted by their objects: those of a channel while there is no directory, or those
+// of other workspaces. Of more than that only everyone is told.
+const maxCounted = 20_000
 
-// usersCountsQuery counts who is in a channel. Deactivated users are left out, but for those of channels too large to
-// look at each.
+// usersCountsQuery counts who is in a channel. Deactivated users are left out, but where only everyone can be told.
 func usersCountsQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	ch, err := r.channelArg(args)
 	if err != nil {
 		return nil, err
 	}
-	n, err := r.numMembers(ch)
+	people, err := r.people(ch)
 	if err != nil {
 		return nil, err
 	}
 	b := append([]byte(nil), `{"channel":`...)
 	b = protocol.AppendString(b, ch)
 	b = append(b, `,"counts":{"everyone":`...)
-	if n > maxCounted {
+	var t tally
+	if people == nil || !r.tally(&t, people) {
+		n, err := r.numMembers(ch)
+		if err != nil {
+			return nil, err
+		}
 		b = strconv.AppendInt(b, int64(n), 10)
 		return ok(append(b, '}')), nil
 	}
-	page, _, err := r.memberPage(ch, "", maxCounted)
-	if err != nil {
-		return nil, err
+	if t.err != nil {
+		return nil, t.err
 	}
-	ids := make([]protocol.ObjectID, len(page))
-	for i, u := range page {
-		ids[i] = protocol.ObjectID(u)
-	}
-	objects, err := r.objects(ids)
-	if err != nil {
-		return nil, err
-	}
-	count := make(map[string]int)
-	var teams []protocol.WorkspaceID
-	byTeam := make(map[protocol.WorkspaceID]int)
-	for i := range objects {
-		o := &objects[i]
-		t := traitsOfBody(o.Body)
-		if o.ID == "" || t&traitDeactivated != 0 {
-			continue
+	for i, name := range countNames {
+		if i > 0 {
+			b = append(b, `,"`...)
+			b = append(b, name...)
+			b = append(b, `":`...)
 		}
-		for _, name := range countNames {
-			if atoms[name](t) {
-				count[name]++
-			}
-		}
-		if byTeam[o.Owner]++; byTeam[o.Owner] == 1 {
-			teams = append(teams, o.Owner)
-		}
-	}
-	b = strconv.AppendInt(b, int64(count["everyone"]), 10)
-	for _, name := range countNames[1:] {
-		b = append(b, `,"`...)
-		b = append(b, name...)
-		b = append(b, `":`...)
-		b = strconv.AppendInt(b, int64(count[name]), 10)
+		b = strconv.AppendInt(b, int64(t.of(atoms[name])), 10)
 	}
 	b = append(b, `,"by_team":{`...)
-	for _, w := range teams {
+	for _, w := range slices.Sorted(maps.Keys(t.byTeam)) {
 		b = append(protocol.AppendString(separated(b), w), ':')
-		b = strconv.AppendInt(b, int64(byTeam[w]), 10)
+		b = strconv.AppendInt(b, int64(t.byTeam[w]), 10)
 	}
 	return ok(append(b, `}}`...)), nil
+}
+
+// tally counts people who are not deactivated.
+type tally struct {
+	byTraits map[traits]int
+	byTeam   map[protocol.WorkspaceID]int
+	err      error
+}
+
+func (t *tally) add(owner protocol.WorkspaceID, tr traits, n int) {
+	if n > 0 && tr&cache.TraitDeactivated == 0 {
+		t.byTraits[tr] += n
+		t.byTeam[owner] += n
+	}
+}
+
+func (t *tally) of(want filter) int {
+	n := 0
+	for tr, count := range t.byTraits {
+		if want(tr) {
+			n += count
+		}
+	}
+	return n
+}
+
+// tally counts people: those of the workspace by its directory, the others by their objects. It reports false if that
+// would be too many objects.
+func (r *reader) tally(t *tally, people *cache.People) bool {
+	t.byTraits, t.byTeam = make(map[traits]int), make(map[protocol.WorkspaceID]int)
+	d := r.index(protocol.KindUser, people.Len() > protocol.MaxObjectIDs)
+	if d == nil && people.Len() > protocol.MaxObjectIDs {
+		d = r.waitIndex(protocol.KindUser)
+	}
+	if d != nil {
+		for tr, n := range d.Count(people) {
+			t.add(r.workspace, traits(tr), n)
+		}
+		people = d.Others(people)
+	}
+	if people.Len() > maxCounted {
+		return false
+	}
+	objects, err := r.objects(objectIDs(people.Users()))
+	t.err = err
+	for i := range objects {
+		if o := &objects[i]; o.ID != "" {
+			t.add(o.Owner, traitsOfBody(o.Body), 1)
+		}
+	}
+	return true
 }
 
 var countNames = []string{"everyone", "people", "members", "guests", "bots", "apps"}

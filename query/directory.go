@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"flannel/cache"
 	"flannel/protocol"
 )
 
@@ -31,8 +32,11 @@ type listArgs struct {
 	marker   marker
 }
 
-// marker says where a page ended. Page is the backend's cursor of the page in which it ended, "" for the first; Sort
-// and ID name the last entry that was served, so that what was added or removed meanwhile shifts nothing.
+func (l *listArgs) kinds() cache.Kinds { return cache.KindsOf(l.filter) }
+
+// marker says where a page ended. Sort and ID name the last entry that was served, so that what was added or removed
+// meanwhile shifts nothing. Page is the backend's cursor of the page in which it ended, "" for the first, or if the page
+// came from a directory.
 type marker struct {
 	Order protocol.ListOrder `json:"o,omitempty"`
 	Page  string             `json:"p,omitempty"`
@@ -70,6 +74,8 @@ func (r *reader) listArgs(args json.RawMessage) (l listArgs, err error) {
 	err = fields(args, func(name string, value []byte) (err error) {
 		valid := true
 		switch name {
+		case "present_first":
+			_, err = jsonFlag(name, value) // Nobody's presence is known where lists are made: the order is that of names.
 		case "channels":
 			l.channels, err = jsonTexts[protocol.ChannelID](name, value, maxChannels)
 		case "count":
@@ -105,7 +111,7 @@ func (r *reader) listArgs(args json.RawMessage) (l listArgs, err error) {
 	return l, err
 }
 
-// usersListQuery answers a page of the workspace's users, by name or id, or of the members of channels, by id.
+// usersListQuery answers a page of the workspace's users or of the members of channels, by name or id.
 func usersListQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	l, err := r.listArgs(args)
 	if err != nil {
@@ -114,7 +120,10 @@ func usersListQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	if len(l.channels) > 0 {
 		return r.channelsUsers(&l)
 	}
-	return r.directory(protocol.KindUser, &l, func(e *protocol.ListEntry) bool { return l.filter(traitsOf(e)) })
+	if d := r.index(protocol.KindUser, false); d != nil {
+		return r.fromIndex(d, &l)
+	}
+	return r.directory(protocol.KindUser, &l, func(e *protocol.ListEntry) bool { return l.filter(cache.TraitsOf(e)) })
 }
 
 func emojisListQuery(r *reader, args json.RawMessage) ([]byte, error) {
@@ -174,7 +183,8 @@ func (r *reader) directory(kind protocol.Kind, l *listArgs, keep func(*protocol.
 		}
 		if more = answer.NextCursor != ""; more {
 			at.Page = answer.NextCursor
-			if n := len(answer.Entries); n > 0 {
+			// A marker of a directory has no page: what it has passed is passed from the beginning.
+			if n := len(answer.Entries); n > 0 && !at.passed(&answer.Entries[n-1]) {
 				at.Sort, at.ID = answer.Entries[n-1].SortName, answer.Entries[n-1].ID
 			}
 		}
@@ -222,9 +232,9 @@ func (r *reader) appendVisible(b []byte, ids []protocol.ObjectID) ([]byte, int, 
 	return b, n, nil
 }
 
-// channelsUsers answers a page of the users who are in any of the channels, in id order: member sets know no names.
+// channelsUsers answers a page of the users who are in any of the channels, by name or id.
 func (r *reader) channelsUsers(l *listArgs) ([]byte, error) {
-	if l.marker.ID != "" && (l.marker.Order != protocol.ByID || protocol.KindOf(l.marker.ID) != protocol.KindUser) {
+	if l.marker.ID != "" && (protocol.KindOf(l.marker.ID) != protocol.KindUser || l.marker.Order != protocol.ByID && l.marker.Order != protocol.ByName) {
 		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
 	}
 	for _, ch := range l.channels {
@@ -232,6 +242,23 @@ func (r *reader) channelsUsers(l *listArgs) ([]byte, error) {
 			return nil, err
 		}
 	}
+	order := l.order
+	if l.marker.ID != "" {
+		order = l.marker.Order // The first page may not have had names.
+	}
+	if order == protocol.ByName {
+		if b, err := r.channelsByName(l); b != nil || err != nil {
+			return b, err
+		}
+		if l.marker.ID != "" {
+			return nil, unavailable("the names are not known now")
+		}
+	}
+	return r.channelsByID(l)
+}
+
+// channelsByID answers in id order: member sets know no names.
+func (r *reader) channelsByID(l *listArgs) ([]byte, error) {
 	b := append([]byte(nil), `{"results":[`...)
 	from := protocol.UserID("")
 	if l.marker.ID != "" {

@@ -15,9 +15,11 @@ import (
 var queries = map[string]func(*reader, json.RawMessage) ([]byte, error){
 	"users/info":          usersInfoQuery,
 	"users/list":          usersListQuery,
+	"users/search":        usersSearchQuery,
 	"users/counts":        usersCountsQuery,
 	"channels/info":       channelsInfoQuery,
 	"channels/membership": membershipQuery,
+	"channels/search":     channelsSearchQuery,
 	"emojis/info":         emojisInfoQuery,
 	"emojis/list":         emojisListQuery,
 	"usergroups/info":     usergroupsInfoQuery,

@@ -3,10 +3,11 @@ package query
 import (
 	"strings"
 
+	"flannel/cache"
 	"flannel/protocol"
 )
 
-// The filter language of users/list (and later of searches):
+// The filter language of users/list and the searches:
 //
 //	filter = term { "AND" term }
 //	term   = "NOT" term | "(" filter ")" | atom
@@ -23,32 +24,7 @@ const (
 )
 
 // traits are what a filter can ask about a user.
-type traits uint8
-
-const (
-	traitGuest traits = 1 << iota
-	traitBot
-	traitApp
-	traitDeactivated
-)
-
-// traitsOf reads them from a list entry.
-func traitsOf(e *protocol.ListEntry) traits {
-	var t traits
-	if e.Guest {
-		t |= traitGuest
-	}
-	if e.Bot {
-		t |= traitBot
-	}
-	if e.App {
-		t |= traitApp
-	}
-	if e.Deleted {
-		t |= traitDeactivated
-	}
-	return t
-}
+type traits = cache.Traits
 
 // traitsOfBody reads them from the body of a user.
 func traitsOfBody(body []byte) traits {
@@ -59,29 +35,29 @@ func traitsOfBody(body []byte) traits {
 		}
 		switch string(name) {
 		case "deleted":
-			t |= traitDeactivated
+			t |= cache.TraitDeactivated
 		case "is_restricted", "is_ultra_restricted":
-			t |= traitGuest
+			t |= cache.TraitGuest
 		case "is_bot":
-			t |= traitBot
+			t |= cache.TraitBot
 		case "is_app_user":
-			t |= traitApp
+			t |= cache.TraitApp
 		}
 		return true
 	})
 	return t
 }
 
-func (t traits) people() bool { return t&(traitBot|traitApp) == 0 }
+func people(t traits) bool { return t&(cache.TraitBot|cache.TraitApp) == 0 }
 
 var atoms = map[string]func(traits) bool{
 	"everyone":    func(traits) bool { return true },
-	"people":      traits.people,
-	"members":     func(t traits) bool { return t.people() && t&traitGuest == 0 },
-	"guests":      func(t traits) bool { return t&traitGuest != 0 },
-	"bots":        func(t traits) bool { return t&traitBot != 0 },
-	"apps":        func(t traits) bool { return t&traitApp != 0 },
-	"deactivated": func(t traits) bool { return t&traitDeactivated != 0 },
+	"people":      people,
+	"members":     func(t traits) bool { return people(t) && t&cache.TraitGuest == 0 },
+	"guests":      func(t traits) bool { return t&cache.TraitGuest != 0 },
+	"bots":        func(t traits) bool { return t&cache.TraitBot != 0 },
+	"apps":        func(t traits) bool { return t&cache.TraitApp != 0 },
+	"deactivated": func(t traits) bool { return t&cache.TraitDeactivated != 0 },
 }
 
 // filter tells whether a user is wanted. It does not change and may be shared.

@@ -4,11 +4,12 @@ import (
 	"strings"
 	"testing"
 
+	"flannel/cache"
 	"flannel/protocol"
 )
 
 func TestFilter(t *testing.T) {
-	kinds := map[string]traits{"member": 0, "guest": traitGuest, "bot": traitBot, "app": traitApp, "gone": traitDeactivated, "gonebot": traitBot | traitDeactivated}
+	kinds := map[string]traits{"member": 0, "guest": cache.TraitGuest, "bot": cache.TraitBot, "app": cache.TraitApp, "gone": cache.TraitDeactivated, "gonebot": cache.TraitBot | cache.TraitDeactivated}
 	names := []string{"member", "guest", "bot", "app", "gone", "gonebot"}
 	for text, want := range map[string]string{
 		"": "member guest bot app gone gonebot", "  ": "member guest bot app gone gonebot", "everyone": "member guest bot app gone gonebot",
@@ -42,8 +43,8 @@ func TestFilter(t *testing.T) {
 func TestTraits_SameFromEntryAndBody(t *testing.T) {
 	for _, u := range []protocol.User{{}, {IsRestricted: true}, {IsUltraRestricted: true}, {IsBot: true}, {IsAppUser: true}, {Deleted: true, IsBot: true}} {
 		e := u.Entry()
-		if traitsOf(&e) != traitsOfBody(protocol.MustMarshal(u)) {
-			t.Errorf("%+v: %b from the entry, %b from the body", u, traitsOf(&e), traitsOfBody(protocol.MustMarshal(u)))
+		if cache.TraitsOf(&e) != traitsOfBody(protocol.MustMarshal(u)) {
+			t.Errorf("%+v: %b from the entry, %b from the body", u, cache.TraitsOf(&e), traitsOfBody(protocol.MustMarshal(u)))
 		}
 	}
 }

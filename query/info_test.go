@@ -129,7 +129,7 @@ func TestQuery_BadInputs(t *testing.T) {
 		path, args string
 		code       protocol.Code
 	}{
-		{"users/search", `{}`, protocol.CodeUnknownMethod}, {"users", `{}`, protocol.CodeUnknownMethod}, {"", ``, protocol.CodeUnknownMethod},
+		{"users/find", `{}`, protocol.CodeUnknownMethod}, {"users", `{}`, protocol.CodeUnknownMethod}, {"", ``, protocol.CodeUnknownMethod},
 		{"users/info/", `{}`, protocol.CodeUnknownMethod}, {"../users/info", `{}`, protocol.CodeTeamNotFound},
 		{"T0000002/users/info", `{}`, protocol.CodeTeamNotFound}, {"E0000001/T0000001/users/info", `{}`, protocol.CodeTeamNotFound},
 		{"t0000001/users/info", `{}`, protocol.CodeTeamNotFound}, {"a/b/c/users/info", `{}`, protocol.CodeTeamNotFound},
@@ -159,7 +159,13 @@ func TestQuery_BadInputs(t *testing.T) {
 		{"users/list", `{"marker":7}`, protocol.CodeInvalidArgs}, {"users/list", `{"marker":"` + marker{Order: protocol.ByID, ID: "U1"}.String() + `"}`, protocol.CodeInvalidCursor},
 		{"users/list", `{"marker":"` + marker{Order: protocol.ByName, ID: "C1"}.String() + `"}`, protocol.CodeInvalidCursor},
 		{"users/list", `{"channels":"C1"}`, protocol.CodeInvalidArgs}, {"users/list", `{"channels":["C0000006"]}`, protocol.CodeChannelNotFound},
-		{"users/list", `{"channels":["C0000001"],"marker":"` + marker{Order: protocol.ByName, ID: "U1"}.String() + `"}`, protocol.CodeInvalidCursor},
+		{"users/list", `{"channels":["C0000001"],"marker":"` + marker{Order: "age", ID: "U1"}.String() + `"}`, protocol.CodeInvalidCursor},
+		{"users/list", `{"channels":["C0000001"],"marker":"` + marker{Order: protocol.ByName, ID: "C1"}.String() + `"}`, protocol.CodeInvalidCursor},
+		{"users/search", `{"query":7}`, protocol.CodeInvalidArgs}, {"users/search", `{"query":"` + strings.Repeat("x", protocol.MaxQuery+1) + `"}`, protocol.CodeInvalidArgs},
+		{"users/search", `{"count":0}`, protocol.CodeInvalidArgs}, {"users/search", `{"count":101}`, protocol.CodeInvalidArgs},
+		{"users/search", `{"filter":"cats"}`, protocol.CodeInvalidArgs}, {"users/search", `{"fuzz":"maybe"}`, protocol.CodeInvalidArgs},
+		{"users/search", `{"top_users":"U1"}`, protocol.CodeInvalidArgs}, {"users/search", `{"search_email":[]}`, protocol.CodeInvalidArgs},
+		{"users/search", `{"current_channel":{}}`, protocol.CodeInvalidArgs}, {"channels/search", `{"check_membership":3}`, protocol.CodeInvalidArgs},
 		{"users/list", `{"channels":["1","2","3","4","5","6","7","8","9","10","11"]}`, protocol.CodeInvalidArgs},
 		{"emojis/list", `{"count":-1}`, protocol.CodeInvalidArgs}, {"emojis/list", `{"marker":"` + marker{Order: protocol.ByID, ID: "U1"}.String() + `"}`, protocol.CodeInvalidCursor},
 	} {

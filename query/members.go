@@ -11,9 +11,9 @@ import (
 	"flannel/protocol"
 )
 
-// maxSetPages bounds how much of a channel is loaded to make a member set: 20 pages of 10,000 hold the largest channel
-// that is known, and the cache keeps no larger one.
-const maxSetPages = 20
+// maxSetPages bounds how much of a channel is loaded to make a member set: 100 pages of 10,000 hold more than the largest
+// channel that is known.
+const maxSetPages = 100
 
 // setWait is how long a read waits for a member set before it goes on without: small channels are there by then, and a
 // page of a large one need not wait for all of it.
@@ -24,7 +24,10 @@ var errNoSet = &protocol.Error{Code: protocol.CodeTooLarge, Message: "the channe
 
 // set returns the members of a channel as they are kept here, loading them once; nil if they are not kept: the channel
 // is not followed, too large or still loading, or the reader must go past the cache.
-func (r *reader) set(ch protocol.ChannelID) (*cache.Set, error) {
+func (r *reader) set(ch protocol.ChannelID) (*cache.Set, error) { return r.setWithin(ch, setWait) }
+
+// setWithin is set with another time to wait; what comes later is kept all the same.
+func (r *reader) setWithin(ch protocol.ChannelID, wait time.Duration) (*cache.Set, error) {
 	if r.floor > r.s.cache.Applied() {
 		return nil, nil
 	}
@@ -34,7 +37,7 @@ func (r *reader) set(ch protocol.ChannelID) (*cache.Set, error) {
 	if _, member := r.membership(ch); !member || !r.s.loader.Live() || r.s.unkept.has(ch) {
 		return nil, nil // Nobody here follows it for sure, or it is known to be too large: a set would not be kept.
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, setWait)
+	ctx, cancel := context.WithTimeout(r.ctx, wait)
 	defer cancel()
 	set, err := r.s.sets.do(ctx, ch, func(ctx context.Context) (*cache.Set, error) { return r.s.loadSet(ctx, ch) })
 	if err == errNoSet || (err != nil && ctx.Err() != nil && r.ctx.Err() == nil) { //nolint:errorlint // This very value, not one with its code.
@@ -47,7 +50,7 @@ func (r *reader) set(ch protocol.ChannelID) (*cache.Set, error) {
 // comes as events.
 func (s *Service) loadSet(ctx context.Context, ch protocol.ChannelID) (*cache.Set, error) {
 	for range maxOutrun {
-		users, at, err := s.loadMembers(ctx, ch)
+		users, at, err := s.loadMembers(ctx, ch, s.cache.Applied())
 		if err != nil {
 			return nil, err
 		}
@@ -67,8 +70,8 @@ func (s *Service) loadSet(ctx context.Context, ch protocol.ChannelID) (*cache.Se
 }
 
 // loadMembers returns all members of a channel and the position of the first page, errNoSet if there are too many.
-func (s *Service) loadMembers(ctx context.Context, ch protocol.ChannelID) (users []protocol.UserID, at protocol.Position, err error) {
-	req := protocol.MembersRequest{Channel: ch, Limit: protocol.MaxMembersLimit, AtLeast: s.cache.Applied()}
+func (s *Service) loadMembers(ctx context.Context, ch protocol.ChannelID, atLeast protocol.Position) (users []protocol.UserID, at protocol.Position, err error) {
+	req := protocol.MembersRequest{Channel: ch, Limit: protocol.MaxMembersLimit, AtLeast: atLeast}
 	for page := range maxSetPages {
 		answer, err := s.loader.Members(ctx, req)
 		if err != nil {
@@ -88,6 +91,28 @@ func (s *Service) loadMembers(ctx context.Context, ch protocol.ChannelID) (users
 	}
 	s.unkept.add(ch)
 	return nil, 0, errNoSet
+}
+
+// people returns all members of a channel, loaded only for this read if they are not kept here. It returns nil if there
+// are too many.
+func (r *reader) people(ch protocol.ChannelID) (*cache.People, error) {
+	set, err := r.setWithin(ch, r.s.config.LoadTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if set != nil {
+		return set.People(), nil
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.s.config.LoadTimeout)
+	defer cancel()
+	users, _, err := r.s.loadMembers(ctx, ch, r.atLeast())
+	if err == errNoSet { //nolint:errorlint // This very value, not one with its code.
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.s.cache.People(objectIDs(users)), nil
 }
 
 // isMember reports whether user is in a channel, asking the backend for that one place if the set is not kept.
@@ -217,6 +242,40 @@ func (r *reader) companions() ([]protocol.UserID, error) {
 	return users, nil
 }
 
+// company is companions as a set, for searches.
+func (r *reader) company() (*cache.People, error) {
+	if err := r.permitted(); err != nil {
+		return nil, err
+	}
+	ids := []protocol.ObjectID{protocol.ObjectID(r.id.User)}
+	var sets []*cache.Set
+	for _, m := range r.memberships() {
+		if m.Type == protocol.TypeDM {
+			ids = append(ids, protocol.ObjectID(m.Peer))
+			continue
+		}
+		set, err := r.set(m.Channel)
+		if err != nil {
+			return nil, err
+		}
+		if set != nil {
+			sets = append(sets, set)
+			continue
+		}
+		for from := protocol.UserID(""); ; {
+			page, next, err := r.memberPage(m.Channel, from, protocol.MaxMembersLimit)
+			if err != nil {
+				return nil, err
+			}
+			if ids = append(ids, objectIDs(page)...); next == "" {
+				break
+			}
+			from = next
+		}
+	}
+	return r.s.cache.People(ids, sets...), nil
+}
+
 // warmGuest loads the member sets of a guest's channels, so that Allow knows who shares a channel with them. A failure
 // leaves the guest without some workspace events until a set is loaded (acquaint); it does not fail the load.
 func (s *Service) warmGuest(ctx context.Context, u *cache.User) {
@@ -234,13 +293,14 @@ func (s *Service) warmGuest(ctx context.Context, u *cache.User) {
 	}
 }
 
-// unkept remembers the channels whose member sets cannot be kept, so that they are not loaded at every read in vain.
-type unkept struct {
+// unkept remembers the channels whose member sets, or the directories that, cannot be kept, so that they are not loaded
+// at every read in vain.
+type unkept[K comparable] struct {
 	now func() time.Time
 
 	// mu guards until, which has at most maxUnkept entries.
 	mu    sync.Mutex
-	until map[protocol.ChannelID]time.Time
+	until map[K]time.Time
 }
 
 const (
@@ -249,7 +309,7 @@ const (
 	maxUnkept = 10_000
 )
 
-func (u *unkept) has(ch protocol.ChannelID) bool {
+func (u *unkept[K]) has(ch K) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	until, ok := u.until[ch]
@@ -260,11 +320,11 @@ func (u *unkept) has(ch protocol.ChannelID) bool {
 	return ok
 }
 
-func (u *unkept) add(ch protocol.ChannelID) {
+func (u *unkept[K]) add(ch K) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.until == nil || len(u.until) >= maxUnkept { // All of them: it is cheap to learn again.
-		u.until = make(map[protocol.ChannelID]time.Time)
+		u.until = make(map[K]time.Time)
 	}
 	u.until[ch] = u.now().Add(unkeptFor)
 }

@@ -28,6 +28,11 @@ type metrics struct {
 	outrun    prometheus.Counter
 	setLoads  prometheus.Counter
 	bootBytes prometheus.Histogram
+
+	audit *auditMetrics
+
+	searches         map[string]prometheus.Counter // fixed after construction
+	directorySeconds prometheus.Histogram
 }
 
 type requestMetrics struct {
@@ -43,18 +48,33 @@ const (
 	sourceLoad   = "load"
 )
 
+// Where searches looked, as labels.
+const (
+	searchedDirectory = "directory"
+	searchedBackend   = "backend"
+)
+
 // otherRequest is the label of what does not exist.
 const otherRequest = "other"
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
+		audit: newAuditMetrics(reg),
+
 		requests: make(map[string]*requestMetrics), objects: make(map[string]prometheus.Counter),
 		pending:   f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_pending_ids_total", Help: "Ids answered as pending because the backend was slow."}),
 		userLoads: f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_user_loads_total", Help: "User states loaded."}),
 		outrun:    f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_user_outrun_total", Help: "User loads repeated because events outran them."}),
 		setLoads:  f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_member_set_loads_total", Help: "Member sets loaded."}),
 		bootBytes: f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_query_boot_bytes", Help: "Size of composed boots.", Buckets: prometheus.ExponentialBuckets(2048, 2, 10)}),
+	}
+	m.directorySeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_query_directory_load_seconds", Help: "Time to load a directory.",
+		Buckets: []float64{0.05, 0.2, 0.5, 1, 2, 5, 10, 30}})
+	searches := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_searches_total", Help: "Searches, by who looked: this node's directory or the backend."}, []string{"by"})
+	m.searches = map[string]prometheus.Counter{}
+	for _, by := range []string{searchedDirectory, searchedBackend} {
+		m.searches[by] = searches.WithLabelValues(by)
 	}
 	requests := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_requests_total", Help: "Reads answered, by method and outcome."}, []string{"method", "outcome"})
 	seconds := f.NewHistogramVec(prometheus.HistogramOpts{Name: "flannel_query_request_seconds", Help: "Time to answer a read.",

@@ -156,7 +156,7 @@ func (s *Service) fetch(ctx context.Context, workspace protocol.WorkspaceID, ids
 		if len(again) == 0 {
 			return loaded{objects: objects}
 		}
-		ids, atLeast = again, max(atLeast, s.cache.Applied())
+		ids, atLeast = again, max(atLeast, s.cache.Known())
 	}
 	return loaded{objects, unavailable("objects change faster than they can be loaded")}
 }

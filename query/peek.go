@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"flannel/cache"
@@ -35,13 +36,27 @@ func (s *Service) Peek(id protocol.Identity, ids []protocol.ObjectID) []protocol
 	return seen
 }
 
-// Badge returns a user's place in a channel, for a badge. ok is false if they are not in it, or if that is not known now.
-func (s *Service) Badge(user protocol.UserID, ch protocol.ChannelID) (m protocol.Membership, ok bool) {
-	u, freshness := s.cache.User(user)
+// Badge returns id's place in a channel, for a badge; a zero one if they are not in it. known is false if that is not
+// known now. It never waits: a state that is void is loaded for the next time, because somebody who only gets badges may
+// not read anything for hours.
+func (s *Service) Badge(id protocol.Identity, ch protocol.ChannelID) (m protocol.Membership, known bool) {
+	u, freshness := s.cache.User(id.User)
 	if freshness != cache.Fresh {
+		if s.loader.Live() {
+			s.reload(id)
+		}
 		return protocol.Membership{}, false
 	}
-	return u.Membership(ch)
+	m, _ = u.Membership(ch)
+	return m, true
+}
+
+// reload loads a user's state, beside the caller.
+func (s *Service) reload(id protocol.Identity) {
+	key := protocol.ObjectID("state of " + id.User) // Apart from the user's object.
+	s.beside([]protocol.ObjectID{key}, func(ctx context.Context, _ []protocol.ObjectID) {
+		s.userFrom(ctx, id, nil) //nolint:errcheck // Whoever wants it asks again.
+	})
 }
 
 // maxWarming bounds the objects that are loaded for the next time.
@@ -55,6 +70,25 @@ type warming struct {
 
 // prefetch loads objects into the cache, beside the caller.
 func (s *Service) prefetch(workspace protocol.WorkspaceID, ids []protocol.ObjectID) {
+	ids = slices.DeleteFunc(ids, func(id protocol.ObjectID) bool { return protocol.KindOf(id) == "" })
+	s.beside(ids, func(ctx context.Context, mine []protocol.ObjectID) {
+		// Looked at again: another load may have landed between the caller's look and this one.
+		mine = slices.DeleteFunc(slices.Clone(mine), func(id protocol.ObjectID) bool {
+			_, freshness := s.cache.Get(id, 0)
+			return freshness != cache.Missing
+		})
+		if len(mine) == 0 {
+			return
+		}
+		answer, err := s.loader.Objects(ctx, workspace, mine, s.cache.Applied())
+		if err == nil {
+			s.cache.Fill(answer)
+		}
+	})
+}
+
+// beside lets load load those of ids that nobody loads already.
+func (s *Service) beside(ids []protocol.ObjectID, load func(ctx context.Context, mine []protocol.ObjectID)) {
 	if len(ids) == 0 {
 		return
 	}
@@ -62,7 +96,7 @@ func (s *Service) prefetch(workspace protocol.WorkspaceID, ids []protocol.Object
 	var mine []protocol.ObjectID
 	w.mu.Lock()
 	for _, id := range ids {
-		if _, already := w.ids[id]; already || len(w.ids) >= maxWarming || protocol.KindOf(id) == "" {
+		if _, already := w.ids[id]; already || len(w.ids) >= maxWarming {
 			continue
 		}
 		if w.ids == nil {
@@ -84,10 +118,7 @@ func (s *Service) prefetch(workspace protocol.WorkspaceID, ids []protocol.Object
 	}
 	if err := s.tasks.start(context.Background(), func(ctx context.Context) {
 		defer done()
-		answer, err := s.loader.Objects(ctx, workspace, mine, s.cache.Applied())
-		if err == nil {
-			s.cache.Fill(answer)
-		}
+		load(ctx, mine)
 	}); err != nil {
 		done() // Too many loads are under way: the next time, then.
 	}

@@ -65,7 +65,7 @@ func TestPeek_ShowsNothingOnStalePermission(t *testing.T) {
 	if got := w.service.Peek(id, []protocol.ObjectID{protocol.ObjectID(bob)}); got != nil {
 		t.Errorf("%d objects while the stream is down", len(got))
 	}
-	if _, ok := w.service.Badge(ada, general); ok {
+	if _, known := w.service.Badge(w.id(ada), general); known {
 		t.Error("a badge while the stream is down")
 	}
 }
@@ -87,7 +87,37 @@ func TestPeek_LoadsAreBounded(t *testing.T) {
 	if len(w.service.warming.ids) != 0 {
 		t.Errorf("%d are being loaded", len(w.service.warming.ids))
 	}
-	if m, ok := w.service.Badge(ada, general); !ok || m.Channel != general {
-		t.Errorf("the badge of general is of %q, %v", m.Channel, ok)
+	if m, known := w.service.Badge(id, general); !known || m.Channel != general {
+		t.Errorf("the badge of general is of %q, %v", m.Channel, known)
+	}
+	if m, known := w.service.Badge(id, "C999"); !known || m.Channel != "" {
+		t.Errorf("the badge of a channel that she is not in is of %q, %v", m.Channel, known)
+	}
+}
+
+// TestBadge_AVoidStateIsLoadedAgain: who only gets badges reads nothing that would have it loaded.
+func TestBadge_AVoidStateIsLoadedAgain(t *testing.T) {
+	w := newWorld(t)
+	id := w.id(ada)
+	if _, err := w.service.User(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	w.count(protocol.CallBoot)
+	at := w.leave(random, ada) // Something happens, so that the state is from before the reset.
+	w.cache.Reset(protocol.Topic(ada), at+1)
+	w.join(random, ada) // Loads are from after it.
+
+	for range 10 {
+		if _, known := w.service.Badge(id, general); known {
+			break // loaded already
+		}
+	}
+	w.service.tasks.group.Wait()
+
+	if m, known := w.service.Badge(id, general); !known || m.Channel != general {
+		t.Errorf("the badge of general is of %q, %v", m.Channel, known)
+	}
+	if n := w.count(protocol.CallBoot); n != 1 {
+		t.Errorf("%d boots", n)
 	}
 }

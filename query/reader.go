@@ -54,8 +54,9 @@ func (s *Service) reader(ctx context.Context, id *protocol.Identity) (*reader, e
 	return r, nil
 }
 
-// atLeast is the position that a load must reach: nobody who was told of an event is then served an older object.
-func (r *reader) atLeast() protocol.Position { return max(r.floor, r.s.cache.Applied()) }
+// atLeast is the position that a load must reach: nobody who was told of an event, or shown what was loaded ahead of it, is
+// then served an older object.
+func (r *reader) atLeast() protocol.Position { return max(r.floor, r.s.cache.Known()) }
 
 // memberships returns the user's channels in id order; the caller may change the slice.
 func (r *reader) memberships() []protocol.Membership {

@@ -132,6 +132,9 @@ func usersList(c *call) ([]byte, error) {
 // userIDs returns up to n ids of users whom the reader sees, in id order, beginning at from: the workspace's, or for
 // guests those who share a channel with them.
 func (c *call) userIDs(from string, n int) ([]protocol.ObjectID, error) {
+	if d := c.index(protocol.KindUser, false); d != nil && c.full {
+		return idsFrom(d, protocol.ObjectID(from), n), nil
+	}
 	if c.full {
 		entries, err := c.list(protocol.KindUser, from, n, nil)
 		ids := make([]protocol.ObjectID, len(entries))

@@ -363,7 +363,7 @@ func (w *world) List(ctx context.Context, req protocol.ListRequest) (*protocol.L
 			in = slices.Contains(o.Visibility.Workspaces, req.Workspace)
 		}
 		e := w.entries[id]
-		if o.Kind == req.Kind && in && key(&e) > req.Cursor {
+		if o.Kind == req.Kind && in && key(&e) > req.Cursor && e.Matches(protocol.SearchWords(req.Query)) {
 			e.NumMembers = len(w.user[protocol.ChannelID(id)])
 			all = append(all, e)
 		}

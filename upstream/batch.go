@@ -16,14 +16,20 @@ import (
 //	else the key is asked for again, in the open batch.
 //
 // A batch stays open to others while it waits for a place under the limits, so that loads grow in size, and not in
-// number, when the backend is slow.
+// number, when the backend is slow. The same holds when many come: a batch waits until nobody has joined for a window,
+// and, if it is of a kind that is paced, for windowMax unless the last one was long ago, and for a token. A full batch
+// waits for nothing. So of a paced kind there are at most burst + seconds/every + keys/maxKeys loads, and nobody waits
+// for longer than windowMax and one interval.
 type batcher[G, K comparable, V any] struct {
 	// static after construction
 
-	window   time.Duration
-	maxKeys  int // in one load
-	maxBytes int // of keys in one load
-	size     func(K) int
+	// window is how long nobody must have joined, windowMax how long those who do can hold a batch back.
+	window, windowMax time.Duration
+	pace              *pacer      // nil: not paced
+	paced             func() bool // whether it counts now; nil: always
+	maxKeys           int         // in one load
+	maxBytes          int         // of keys in one load
+	size              func(K) int
 	// send loads what is asked for. It calls seal when it is about to send; the keys are not complete before.
 	send func(group G, seal func() asked[K]) (answers map[K]V, p protocol.Position, err error)
 	// start runs a batch on a goroutine that somebody waits for; false if there will be none any more.
@@ -62,6 +68,7 @@ type batch[G, K comparable, V any] struct {
 	// guarded by batcher.mu until sealed
 	asked[K]
 	bytes  int
+	joined time.Time // when the last key came
 	sealed bool
 
 	// written before done is closed
@@ -165,6 +172,7 @@ func (b *batcher[G, K, V]) openLocked(group G) (*batch[G, K, V], error) {
 func (b *batcher[G, K, V]) addLocked(into *batch[G, K, V], k K, atLeast protocol.Position) {
 	into.keys = append(into.keys, k)
 	into.bytes += b.size(k)
+	into.joined = time.Now()
 	into.atLeast = max(into.atLeast, atLeast)
 	b.coming[groupKey[G, K]{into.group, k}] = into
 	b.pending++
@@ -177,13 +185,7 @@ func (b *batcher[G, K, V]) addLocked(into *batch[G, K, V], k K, atLeast protocol
 // run is the life of one batch.
 func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
 	if b.window > 0 {
-		timer := time.NewTimer(b.window)
-		select {
-		case <-timer.C:
-		case <-w.full:
-		case <-b.closed:
-		}
-		timer.Stop()
+		b.gather(w)
 	}
 	answers, position, err := b.send(w.group, func() asked[K] { return b.seal(w) })
 	b.seal(w) // It was refused before it was sent: nobody may join any more.
@@ -199,6 +201,54 @@ func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
 	w.answers, w.position, w.err = answers, position, err
 	close(w.done)
 }
+
+// gather waits until w may go.
+func (b *batcher[G, K, V]) gather(w *batch[G, K, V]) {
+	latest := time.Now().Add(b.windowMax)
+	storm := b.paces() && !b.pace.idle(time.Now())
+	timer := time.NewTimer(b.window)
+	defer timer.Stop()
+	for {
+		select {
+		case now := <-timer.C:
+			wait := latest.Sub(now)
+			if !storm {
+				wait = min(wait, b.quietAt(w).Sub(now))
+			}
+			if wait <= 0 {
+				wait = b.token(now)
+			}
+			if wait <= 0 {
+				return
+			}
+			timer.Reset(wait)
+		case <-w.full:
+			b.pace.press(time.Now())
+			return
+		case <-b.closed:
+			return
+		}
+	}
+}
+
+// quietAt is when nobody will have joined for a window, if nobody does.
+func (b *batcher[G, K, V]) quietAt(w *batch[G, K, V]) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return w.joined.Add(b.window)
+}
+
+// token takes a token and returns 0, or returns when there will be one.
+func (b *batcher[G, K, V]) token(now time.Time) time.Duration {
+	if !b.paces() {
+		b.pace.spend(now)
+		return 0
+	}
+	return b.pace.take(now)
+}
+
+// paces reports whether loads wait for tokens now.
+func (b *batcher[G, K, V]) paces() bool { return b.pace != nil && (b.paced == nil || b.paced()) }
 
 // seal closes the batch to others. Calls after the first change nothing.
 func (b *batcher[G, K, V]) seal(w *batch[G, K, V]) asked[K] {

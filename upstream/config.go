@@ -14,8 +14,16 @@ type Config struct {
 	// Key is the service key (the bearer token of the contract).
 	Key string `koanf:"key"`
 
-	// BatchWindow is how long a load waits for others to join it.
+	// BatchWindow is how long nobody must have joined a load before it is sent.
 	BatchWindow time.Duration `koanf:"batch_window"`
+	// BatchWindowMax is how long those who keep joining can hold a load back; below BatchWindow it counts as that.
+	BatchWindowMax time.Duration `koanf:"batch_window_max"`
+	// BatchBurst is how many identify, boot and replay loads, of each kind, may be sent one after the other. Beyond that
+	// there is one per BatchEvery, for which callers gather; a full one is sent at once. While users are held back
+	// so, and for a moment after, loads of objects are too. So n users who come together cost n/500 loads of a kind and a few, not n.
+	BatchBurst int `koanf:"batch_burst"`
+	// BatchEvery is the time between such loads, and the most that a new user waits for it. 0 holds nothing back.
+	BatchEvery time.Duration `koanf:"batch_every"`
 	// MaxPending bounds the keys (tokens, users, object ids) that wait or are in the air, per kind of load.
 	MaxPending int `koanf:"max_pending"`
 
@@ -96,8 +104,12 @@ type Config struct {
 // Default returns the configuration that flannel.yaml shows. URL and Key are left to the operator.
 func Default() Config {
 	return Config{
-		BatchWindow: 2 * time.Millisecond, // Far below what a person notices, several times a local round trip.
-		MaxPending:  100_000,              // A reconnecting node of 50,000 users, twice.
+		BatchWindow:    2 * time.Millisecond,  // Far below what a person notices, several times a local round trip.
+		BatchWindowMax: 50 * time.Millisecond, // 500 users woken together take that long on a busy machine.
+		BatchBurst:     2,                     // A quiet node never waits; a storm wastes little on its first users.
+		BatchEvery:     time.Second,           // Connecting takes people about that long anyway.
+
+		MaxPending: 100_000, // A reconnecting node of 50,000 users, twice.
 
 		DialTimeout:    3 * time.Second,
 		LoadTimeout:    5 * time.Second,
@@ -184,11 +196,14 @@ func (c *Config) Validate() error {
 		{"bulk_conns", c.BulkConns}, {"max_answer_bytes", c.MaxAnswerBytes}, {"buffer_bytes", c.BufferBytes},
 		{"attempts", c.Attempts}, {"min_concurrency", c.MinConcurrency}, {"boot_concurrency", c.BootConcurrency},
 		{"breaker_calls", c.BreakerCalls}, {"max_frame_bytes", c.MaxFrameBytes}, {"max_topics", c.MaxTopics},
-		{"publish_queue", c.PublishQueue}, {"publish_bytes", c.PublishBytes},
+		{"publish_queue", c.PublishQueue}, {"publish_bytes", c.PublishBytes}, {"batch_burst", c.BatchBurst},
 	} {
 		if n.value <= 0 {
 			fail("%s: must be above 0", n.name)
 		}
+	}
+	if c.BatchWindowMax < 0 || c.BatchEvery < 0 {
+		fail("batch_window_max and batch_every: must not be below 0")
 	}
 	if c.BatchWindow < 0 || c.Linger < 0 || c.StableAfter < 0 {
 		fail("batch_window, linger and stable_after: must not be below 0")

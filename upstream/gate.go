@@ -15,6 +15,8 @@ type gate struct {
 	mu sync.Mutex
 	// limit and used: used may be above limit after it was lowered; then nobody comes in until it is below.
 	limit, used int
+	// peak is the highest that used has been.
+	peak int
 	// waiting are closed when their owner is let in. Bounded by those who wait, whom the batches bound.
 	waiting []chan struct{}
 }
@@ -39,7 +41,7 @@ func (g *gate) set(limit int) {
 func (g *gate) acquire(ctx context.Context, wait time.Duration) error {
 	g.mu.Lock()
 	if g.used < g.limit && len(g.waiting) == 0 {
-		g.used++
+		g.takeLocked()
 		g.mu.Unlock()
 		return nil
 	}
@@ -69,6 +71,18 @@ func (g *gate) acquire(ctx context.Context, wait time.Duration) error {
 	return nil // It was let in at the same moment: the place is taken.
 }
 
+func (g *gate) takeLocked() {
+	g.used++
+	g.peak = max(g.peak, g.used)
+}
+
+// highest is the most places that were taken at once.
+func (g *gate) highest() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.peak
+}
+
 func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -78,7 +92,7 @@ func (g *gate) release() {
 
 func (g *gate) admitLocked() {
 	for g.used < g.limit && len(g.waiting) > 0 {
-		g.used++
+		g.takeLocked()
 		close(g.waiting[0])
 		g.waiting = g.waiting[1:]
 	}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"time"
 
 	"flannel/protocol"
 )
@@ -22,25 +23,40 @@ type batchers struct {
 	objects  *batcher[protocol.WorkspaceID, protocol.ObjectID, *protocol.Object] // nil: missing
 	members  *batcher[protocol.MembersRequest, one, *protocol.MembersAnswer]
 	list     *batcher[protocol.ListRequest, one, *protocol.ListAnswer]
-	replay   *batcher[company, protocol.Topic, past]
+	replay   *batcher[one, protocol.Topic, past]
+	peers    *batcher[company, protocol.Topic, past] // replay again
 }
 
 func (u *Upstream) newBatchers() batchers {
-	return batchers{
+	b := batchers{
 		identify: newBatcher(u, protocol.CallIdentify, protocol.MaxIdentifyTokens, u.sendIdentify),
 		boot:     newBatcher(u, protocol.CallBoot, protocol.MaxBootUsers, u.sendBoot),
 		objects:  newBatcher(u, protocol.CallObjects, protocol.MaxObjectIDs, u.sendObjects),
 		members:  newBatcher(u, protocol.CallMembers, 1, u.sendMembers),
 		list:     newBatcher(u, protocol.CallList, 1, u.sendList),
-		replay:   newBatcher(u, protocol.CallReplay, protocol.MaxReplayTopics, u.sendReplay),
+		replay: newBatcher(u, protocol.CallReplay, protocol.MaxReplayTopics, func(_ one, seal func() asked[protocol.Topic]) (map[protocol.Topic]past, protocol.Position, error) {
+			return u.sendReplay(seal)
+		}),
+		peers: newBatcher(u, protocol.CallReplay, protocol.MaxReplayTopics, func(_ company, seal func() asked[protocol.Topic]) (map[protocol.Topic]past, protocol.Position, error) {
+			return u.sendReplay(seal)
+		}),
 	}
+	pace := func() *pacer { return newPacer(u.cfg.BatchBurst, u.cfg.BatchEvery) }
+	b.identify.pace, b.boot.pace, b.objects.pace, b.replay.pace = pace(), pace(), pace(), pace()
+	// Whoever boots loads objects next. In a storm objects are gathered too; at other times somebody is looking at
+	// a screen and waits for them.
+	b.objects.paced = func() bool {
+		now := time.Now()
+		return b.identify.pace.storm(now) || b.boot.pace.storm(now)
+	}
+	return b
 }
 
 func newBatcher[G, K comparable, V any](u *Upstream, name string, maxKeys int,
 	send func(group G, seal func() asked[K]) (map[K]V, protocol.Position, error),
 ) *batcher[G, K, V] {
 	b := &batcher[G, K, V]{
-		window: u.cfg.BatchWindow, maxKeys: maxKeys, maxBytes: maxKeyBytes, size: keySize[K], send: send,
+		window: u.cfg.BatchWindow, windowMax: max(u.cfg.BatchWindow, u.cfg.BatchWindowMax), maxKeys: maxKeys, maxBytes: maxKeyBytes, size: keySize[K], send: send,
 		start: u.start, closed: u.life.Done(), m: u.metrics.calls[name], limit: u.cfg.MaxPending,
 		open: make(map[G]*batch[G, K, V]), coming: make(map[groupKey[G, K]]*batch[G, K, V]),
 	}

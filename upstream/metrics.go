@@ -240,8 +240,12 @@ func (u *Upstream) registerGauges(reg prometheus.Registerer) {
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "flannel_upstream_boot_limit",
-		Help: "The limit of boot loads in the air that was set.",
+		Help: "The limit of boot and replay loads in the air that was set.",
 	}, func() float64 { return float64(u.bootGate.size()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "flannel_upstream_boot_peak",
+		Help: "The most boot and replay loads that were in the air at once since the start.",
+	}, func() float64 { return float64(u.bootGate.highest()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "flannel_upstream_stream_lag_seconds",
 		Help: "How long what was sent on the stream took to come back, seen last; rises while it does not, or while the stream is down.",

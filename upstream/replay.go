@@ -3,7 +3,6 @@ package upstream
 import (
 	"cmp"
 	"context"
-	"math"
 	"math/bits"
 	"slices"
 
@@ -21,19 +20,17 @@ const (
 	crowdedBytes  = 1 << 20
 )
 
-// company is who asks together. The first time that is everybody. Those whose topic is gone then ask again with those
-// who ask from about as far back: from 2^(n-1) to 2^n positions ago. So nobody who asked from less than half as far back
-// as the backend remembers loses a topic to somebody whose past is gone.
+// company is who asks together again. The first time that is everybody. Those whose topic is gone then ask with those who
+// ask from about as far back: from 2^(n-1) to 2^n positions ago. So nobody who asked from less than half as far back as
+// the backend remembers loses a topic to somebody whose past is gone.
 type company int
-
-const everybody company = 0
 
 // peers is the company of those who ask from a position, when p is the present one.
 func peers(from, p protocol.Position) company {
 	if from >= p {
-		return 1
+		return 0
 	}
-	return 1 + company(bits.Len64(uint64(p-from)))
+	return company(bits.Len64(uint64(p - from)))
 }
 
 // past is what a replay says of one topic.
@@ -77,42 +74,62 @@ func (u *Upstream) Replay(ctx context.Context, topics []protocol.TopicState, atL
 	}
 	answer := &protocol.ReplayAnswer{Position: atLeast}
 	found := make(map[protocol.Topic]past, len(order))
-	asking := map[company][]protocol.Topic{}
+	var asking []protocol.Topic
 	for _, t := range order {
 		if from[t] < protocol.Position(u.replayFrom.Load()) {
 			found[t] = past{gone: true} // The backend said so when the stream began.
 		} else {
-			asking[everybody] = append(asking[everybody], t)
+			asking = append(asking, t)
 		}
 	}
-	const none = protocol.Position(math.MaxUint64)
-	lowest := none // of the loads that the answer is put together from
-	for i := 0; i < maxReplays && len(asking) > 0; i++ {
-		again := map[company][]protocol.Topic{}
-		for with, part := range asking {
-			positions := make([]protocol.Position, len(part))
-			for j, t := range part {
-				positions[j] = from[t]
-			}
-			answers, p, err := u.batchers.replay.past(ctx, with, part, positions, atLeast)
-			if err != nil {
-				return nil, told(err)
-			}
-			lowest = min(lowest, p)
-			for _, t := range part {
-				found[t] = answers[t]
-				if a := answers[t]; a.gone && (a.from < from[t] || a.crowded) {
-					again[peers(from[t], p)] = append(again[peers(from[t], p)], t)
-				}
-			}
+	if len(asking) > 0 {
+		var err error
+		if answer.Position, err = u.replay(ctx, asking, from, found, atLeast); err != nil {
+			return nil, told(err)
 		}
-		asking = again
-	}
-	if lowest != none {
-		answer.Position = lowest
 	}
 	composeReplay(answer, order, from, found)
 	return answer, nil
+}
+
+// replay finds what happened to topics, and returns the lowest position of the loads that told it.
+func (u *Upstream) replay(ctx context.Context, topics []protocol.Topic, from map[protocol.Topic]protocol.Position, found map[protocol.Topic]past, atLeast protocol.Position) (protocol.Position, error) {
+	positions := func(topics []protocol.Topic) []protocol.Position {
+		list := make([]protocol.Position, len(topics))
+		for i, t := range topics {
+			list[i] = from[t]
+		}
+		return list
+	}
+	again := make(map[company][]protocol.Topic)
+	note := func(topics []protocol.Topic, answers map[protocol.Topic]past, p protocol.Position) {
+		for _, t := range topics {
+			a := answers[t]
+			found[t] = a
+			if a.gone && (a.from < from[t] || a.crowded) {
+				with := peers(from[t], p)
+				again[with] = append(again[with], t)
+			}
+		}
+	}
+	answers, lowest, err := u.batchers.replay.past(ctx, one{}, topics, positions(topics), atLeast)
+	if err != nil {
+		return 0, err
+	}
+	note(topics, answers, lowest)
+	for i := 1; i < maxReplays && len(again) > 0; i++ {
+		asking := again
+		again = make(map[company][]protocol.Topic)
+		for with, part := range asking {
+			answers, p, err := u.batchers.peers.past(ctx, with, part, positions(part), atLeast)
+			if err != nil {
+				return 0, err
+			}
+			lowest = min(lowest, p)
+			note(part, answers, p)
+		}
+	}
+	return lowest, nil
 }
 
 // composeReplay puts one caller's answer together. What is above its position is left out: not every topic is known up
@@ -147,7 +164,7 @@ func composeReplay(answer *protocol.ReplayAnswer, topics []protocol.Topic, from 
 
 func byPosition(e placed, p protocol.Position) int { return cmp.Compare(e.ev.Position, p) }
 
-func (u *Upstream) sendReplay(_ company, seal func() asked[protocol.Topic]) (map[protocol.Topic]past, protocol.Position, error) {
+func (u *Upstream) sendReplay(seal func() asked[protocol.Topic]) (map[protocol.Topic]past, protocol.Position, error) {
 	var want asked[protocol.Topic]
 	answer, err := load[protocol.ReplayAnswer](u, protocol.CallReplay, func() (any, int) {
 		want = seal()

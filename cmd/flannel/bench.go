@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"flannel/backend"
@@ -28,9 +25,10 @@ func newBench(a *app) *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE:  subcommand,
 		Example: `  flannel bench boot
-  flannel bench boot --presets 12,530 --json`,
+  flannel bench boot --presets 12,530 --json
+  flannel bench reconnect --users 1000`,
 	}
-	cmd.AddCommand(newBenchBoot(a))
+	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a))
 	return cmd
 }
 
@@ -56,17 +54,12 @@ every workspace that has so many. Everything runs in this process on loopback.`,
 			if opt.Full < 1 || opt.Cold < 1 || opt.Warm < 1 {
 				return &usageError{errors.New("--full, --cold and --warm are at least 1: there is a median of each")}
 			}
-			if data == "" {
-				tmp, err := os.MkdirTemp("", "flannel-bench-")
-				if err != nil {
-					return err
-				}
-				defer os.RemoveAll(tmp) //nolint:errcheck // A left-over temporary folder is nobody's loss.
-				data = tmp
+			data, cleanUp, err := benchData(data)
+			if err != nil {
+				return err
 			}
-			cfg, log, err := a.config(map[string]any{
-				"log.level": "warn", "node.edge.listen": "127.0.0.1:0", "node.admin.listen": "", "backend.listen": "127.0.0.1:0", "backend.upstream_listen": "127.0.0.1:0",
-			})
+			defer cleanUp()
+			cfg, log, err := a.benchConfig()
 			if err != nil {
 				return err
 			}
@@ -106,64 +99,19 @@ every workspace that has so many. Everything runs in this process on loopback.`,
 
 // benchBoot makes the workspace if need be, starts a backend on it, and measures.
 func (a *app) benchBoot(ctx context.Context, cfg Config, log *slog.Logger, preset seed.Published, data string, bar *progress, opt bench.BootOptions) (row bench.BootRow, err error) {
-	if err := a.withStore(ctx, data, func(st store.Store) error {
-		var have []protocol.Workspace
-		if err := st.View(ctx, func(r store.Reader) (err error) { have, err = r.Workspaces(); return err }); err != nil || len(have) > 0 {
-			return err
-		}
-		made, err := seed.Generate(ctx, st, seed.Options{Users: preset.Users, Seed: 1, Progress: func(phase string, done, total int) {
-			bar.Step(fmt.Sprintf("%d users: make %s", preset.Users, phase), done, total)
-		}})
-		if err != nil {
-			return err
-		}
-		return saveJSON(filepath.Join(data, "generated.json"), made)
-	}); err != nil {
-		return row, err
-	}
-	var made seed.Result
-	if err := loadJSON(filepath.Join(data, "generated.json"), &made); err != nil {
-		return row, fmt.Errorf("%s was not made by flannel bench: %w", data, err)
-	}
-	cfg.Backend.Data = data
-	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log, Registerer: prometheus.NewRegistry()})
+	site, err := a.newBenchSite(ctx, cfg, log, preset.Users, data, bar, nil)
 	if err != nil {
 		return row, err
 	}
-	servers := newRunning(cfg.Node.StopTimeout)
-	servers.start(back)
-	defer func() { err = errors.Join(err, servers.stop()) }()
-	tok, err := tokenOf(ctx, back, made.Busy)
+	defer func() { err = errors.Join(err, site.stop()) }()
+	tok, err := tokenOf(ctx, site.backend, site.made.Busy)
 	if err != nil {
 		return row, err
 	}
-	cfg.Node.Upstream.URL, cfg.Node.Upstream.Key = "http://"+back.UpstreamAddr(), back.UpstreamKey()
-	var edge *running
-	var reg *prometheus.Registry
-	stopEdge := func() error {
-		if edge == nil {
-			return nil
-		}
-		defer func() { edge = nil }()
-		return edge.stop()
-	}
-	defer func() { err = errors.Join(err, stopEdge()) }()
 	return bench.Boot(ctx, bench.BootTarget{
-		Users: preset.Users, PublishedBytes: preset.TotalBytes, Backend: "http://" + back.Addr(), Token: tok,
-		FreshEdge: func(ctx context.Context) (string, error) {
-			if err := stopEdge(); err != nil {
-				return "", err
-			}
-			reg = prometheus.NewRegistry()
-			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: reg})
-			if err != nil {
-				return "", err
-			}
-			edge = newRunning(cfg.Node.StopTimeout)
-			edge.start(n)
-			return "http://" + n.Addr(), n.WaitReady(ctx)
-		},
-		BackendCalls: func() (int, error) { return node.UpstreamCalls(reg) },
+		Users: preset.Users, PublishedBytes: preset.TotalBytes, Backend: "http://" + site.backend.Addr(), Token: tok,
+		FreshEdge:    site.freshEdge,
+		BackendCalls: func() (int, error) { return node.UpstreamCalls(site.edgeMetrics) },
 	}, opt)
 }
 
@@ -180,41 +128,4 @@ func tokenOf(ctx context.Context, back *backend.Backend, id protocol.UserID) (st
 		return "", fmt.Errorf("find user %s: %w", id, err)
 	}
 	return issue(back.Tokens(), &u, 0)
-}
-
-// running is a server with the goroutine that runs it.
-type running struct {
-	timeout time.Duration
-	server  server
-	done    chan error // Run's result; capacity 1, never closed
-}
-
-func newRunning(timeout time.Duration) *running {
-	return &running{timeout: timeout, done: make(chan error, 1)}
-}
-
-func (r *running) start(s server) {
-	r.server = s
-	go func() { r.done <- s.Run(context.Background()) }()
-}
-
-// stop stops the server and waits for its goroutine.
-func (r *running) stop() error {
-	return errors.Join(stopWithin(r.server.Stop, r.timeout), <-r.done)
-}
-
-func saveJSON(path string, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, body, 0o600)
-}
-
-func loadJSON(path string, v any) error {
-	body, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(body, v)
 }

@@ -1,0 +1,134 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"flannel/cache"
+	"flannel/protocol"
+)
+
+const (
+	// indexTimeout bounds the load of a directory: ten times what the largest takes from a busy backend.
+	indexTimeout = time.Minute
+	// maxIndexing bounds the directories that are loaded at a time, of the backend's sake: each asks for one page after the
+	// other. More are loaded at a later search.
+	maxIndexing = 4
+	// maxIndexPages bounds a directory: 2,000,000 users.
+	maxIndexPages = 2000
+)
+
+// indexKey names a directory.
+type indexKey struct {
+	workspace protocol.WorkspaceID
+	kind      protocol.Kind
+}
+
+// indexes loads directories, beside the reads that want them.
+type indexes struct {
+	tasks   *tasks
+	loads   *flights[indexKey, *cache.Directory]
+	merges  *flights[indexKey, struct{}]
+	unkept  unkept[indexKey]
+	present context.Context // one that is over: for what is not waited for
+}
+
+func newIndexes(now func() time.Time) indexes {
+	t := newTasks(indexTimeout, maxIndexing)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	return indexes{
+		tasks: t, loads: newFlights[indexKey, *cache.Directory](t), merges: newFlights[indexKey, struct{}](t),
+		unkept: unkept[indexKey]{now: now}, present: over,
+	}
+}
+
+// index returns the directory of the workspace that is asked about, nil if it is not there, or if the reader must go past
+// the cache. With load it is loaded then, for the next time.
+func (r *reader) index(kind protocol.Kind, load bool) *cache.Directory {
+	if r.floor > r.s.cache.Applied() {
+		return nil
+	}
+	d, freshness := r.s.cache.Directory(r.workspace, kind)
+	if freshness == cache.Missing {
+		if load {
+			_, _ = r.awaitIndex(r.s.indexes.present, kind) // Nobody waits for it.
+		}
+		return nil
+	}
+	if freshness == cache.Stale {
+		r.stale = true
+	}
+	if d.Due() {
+		key := indexKey{r.workspace, kind}
+		_, _ = r.s.indexes.merges.do(r.s.indexes.present, key, func(context.Context) (struct{}, error) {
+			d.Merge()
+			return struct{}{}, nil
+		})
+	}
+	return d
+}
+
+// waitIndex is index, but waits for the load as long as one may take. It returns nil if that is not enough.
+func (r *reader) waitIndex(kind protocol.Kind) *cache.Directory {
+	if d := r.index(kind, false); d != nil {
+		return d
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.s.config.LoadTimeout)
+	defer cancel()
+	if _, err := r.awaitIndex(ctx, kind); err != nil {
+		return nil
+	}
+	return r.index(kind, false)
+}
+
+// awaitIndex loads a directory, or waits for the load that runs, no longer than ctx.
+func (r *reader) awaitIndex(ctx context.Context, kind protocol.Kind) (*cache.Directory, error) {
+	key, s := indexKey{r.workspace, kind}, r.s
+	if !s.loader.Live() || s.indexes.unkept.has(key) {
+		return nil, unavailable("the directory cannot be loaded now")
+	}
+	return s.indexes.loads.do(ctx, key, func(ctx context.Context) (*cache.Directory, error) {
+		if d, freshness := s.cache.Directory(key.workspace, key.kind); freshness == cache.Fresh {
+			return d, nil // Another flight has just landed.
+		}
+		started := s.now()
+		d, err := s.loadIndex(ctx, key)
+		if err != nil || d == nil {
+			s.indexes.unkept.add(key)
+			s.log.Warn("directory not loaded", "workspace", key.workspace, "kind", key.kind, "err", err)
+			return nil, asError(err)
+		}
+		s.metrics.directorySeconds.Observe(s.now().Sub(started).Seconds())
+		return d, nil
+	})
+}
+
+// loadIndex loads a directory, page by page in the order of ids, in which nothing moves while it is read. What changes
+// meanwhile comes as events. It returns nil if the directory cannot be kept.
+func (s *Service) loadIndex(ctx context.Context, key indexKey) (*cache.Directory, error) {
+	for range maxOutrun {
+		load := s.cache.LoadDirectory(key.workspace, key.kind)
+		req := protocol.ListRequest{Workspace: key.workspace, Kind: key.kind, Order: protocol.ByID, Limit: protocol.MaxListLimit, AtLeast: s.cache.Applied()}
+		for page := 0; ; page++ {
+			if page == maxIndexPages {
+				return nil, nil
+			}
+			answer, err := s.loader.List(ctx, req)
+			if err != nil {
+				return nil, err
+			}
+			load.Add(answer)
+			if answer.NextCursor == "" {
+				break
+			}
+			req.Cursor = answer.NextCursor
+		}
+		d, err := s.cache.FillDirectory(load)
+		if !errors.Is(err, cache.ErrOutrun) {
+			return d, err
+		}
+	}
+	return nil, unavailable("the directory changes faster than it can be loaded")
+}
