@@ -264,7 +264,7 @@ func TestObjects_AgainstAnOracle(t *testing.T) {
 					t.Fatalf("%s is not what it was at %d, the auditor says", o, p)
 				}
 			},
-			"time":  func(t *rapid.T) { n.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "s")) * time.Second) },
+			"time": func(t *rapid.T) { n.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "s")) * time.Second) },
 			"get": func(t *rapid.T) {
 				o := id.Draw(t, "id")
 				floor := protocol.Position(rapid.IntRange(0, int(n.backend.position())).Draw(t, "floor"))

@@ -21,10 +21,15 @@ type enumeration struct {
 	mu     sync.Mutex
 	minute int64                                   // guarded by mu
 	users  map[protocol.UserID]map[uint32]struct{} // guarded by mu; at most maxEnumerators, each at most limit
+	total  int                                     // guarded by mu: of all users; at most maxEnumerated
 }
 
-// maxEnumerators bounds the users that are counted: what a node serves.
-const maxEnumerators = 20_000
+// maxEnumerators bounds the users that are counted: what a node serves. maxEnumerated bounds the objects of all of them
+// together, which is some 50 MB; what comes later in such a minute goes uncounted.
+const (
+	maxEnumerators = 20_000
+	maxEnumerated  = 2_000_000
+)
 
 func newEnumeration(limit int, now func() time.Time) *enumeration {
 	return &enumeration{limit: limit, now: now, seed: maphash.MakeSeed()}
@@ -73,7 +78,7 @@ func byName(name string) bool { return strings.HasSuffix(name, "/info") }
 // seenLocked returns what a user has seen in this minute; nil if they are not counted.
 func (e *enumeration) seenLocked(user protocol.UserID) map[uint32]struct{} {
 	if minute := e.now().Unix() / 60; minute != e.minute || e.users == nil {
-		e.minute, e.users = minute, make(map[protocol.UserID]map[uint32]struct{})
+		e.minute, e.users, e.total = minute, make(map[protocol.UserID]map[uint32]struct{}), 0
 	}
 	seen := e.users[user]
 	if seen == nil && len(e.users) < maxEnumerators {
@@ -86,13 +91,14 @@ func (e *enumeration) seenLocked(user protocol.UserID) map[uint32]struct{} {
 // addLocked reports whether there was room for an id.
 func (e *enumeration) addLocked(seen map[uint32]struct{}, id []byte) bool {
 	h := uint32(maphash.Bytes(e.seed, id))
-	if _, again := seen[h]; again || seen == nil {
+	if _, again := seen[h]; again || seen == nil || e.total >= maxEnumerated {
 		return true
 	}
 	if len(seen) >= e.limit {
 		return false
 	}
 	seen[h] = struct{}{}
+	e.total++
 	return true
 }
 

@@ -74,7 +74,9 @@ func TestViews(t *testing.T) {
 		}
 	}
 	call(t, w.edgeURL(), "users.profile.set", ana.token, url.Values{"name": {"status_text"}, "value": {"free"}})
-	if f := s.until("the change", func(f map[string]any) bool { return f["type"] == "user_change" || f["type"] == protocol.FrameUserInvalidated }); f["type"] != "user_change" {
+	if f := s.until("the change", func(f map[string]any) bool {
+		return f["type"] == "user_change" || f["type"] == protocol.FrameUserInvalidated
+	}); f["type"] != "user_change" {
 		t.Errorf("now that the client has her, her change is %v", f)
 	}
 }
