@@ -19,7 +19,7 @@ type Person struct {
 type ReconnectTarget struct {
 	// People connect, one socket each.
 	People []Person
-	// Writer writes to Channel, which most people are in, while all are away.
+	// Writer, one of People, writes to Channel, which most of them are in, while all are away.
 	Writer  Person
 	Channel protocol.ChannelID
 	// Backend is the base URL of the backend.

@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"cmp"
+	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -20,8 +22,11 @@ const (
 	marksPerHour    = 12.0 // of a listener
 	// presentShare is the share of people who are at work.
 	presentShare = 0.6
-	// talkExponent shapes how much is said where: the r-th largest channel has about r^-1 of the first.
+	// talkExponent shapes how much is said where: the r-th busiest conversation has about r^-1 of the first. Large channels
+	// are busier, but only by the root of their size: the largest ones are for announcements.
 	talkExponent = 1.0
+	// authorExponent shapes who says it: a tenth of the people in a channel writes more than half of it.
+	authorExponent = 4
 )
 
 // what people do.
@@ -56,28 +61,38 @@ func newDay(t *TrafficTarget, opt TrafficOptions) *day {
 		target: t, rng: rand.New(rand.NewPCG(opt.Seed, uint64(t.Users))), //nolint:gosec // A load, not a secret.
 		weight: make(map[protocol.ChannelID]float64),
 	}
-	sum := 0.0
+	busy := make([]float64, len(t.Channels))
+	order := make([]int, len(t.Channels))
 	for i, ch := range t.Channels {
-		// Large channels are busier, but not all of them.
-		w := math.Pow(float64(i+1), -talkExponent) * (0.25 + 1.5*d.rng.Float64())
-		sum += w
-		d.weights, d.weight[ch.ID] = append(d.weights, sum), w
+		busy[i], order[i] = math.Sqrt(float64(len(ch.Members)))*math.Exp(d.rng.NormFloat64()), i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(busy[b], busy[a]) })
+	for rank, i := range order {
+		d.weight[t.Channels[i].ID] = math.Pow(float64(rank+1), -talkExponent)
+	}
+	sum := 0.0
+	for _, ch := range t.Channels {
+		sum += d.weight[ch.ID]
+		d.weights = append(d.weights, sum)
 	}
 	return d
 }
 
-// view picks what a listener has on the screen: their busiest conversations, for that is where people look.
+// author picks who says something in a conversation: some people write a lot, other people in other ones.
+func (d *day) author(ch *TrafficChannel) protocol.UserID {
+	first := crc32.ChecksumIEEE([]byte(ch.ID))
+	n := float64(len(ch.Members))
+	return ch.Members[(int(first%uint32(n))+int(n*math.Pow(d.rng.Float64(), authorExponent)))%len(ch.Members)]
+}
+
+// view picks what a listener has on the screen, more likely where more is said.
 func (d *day) view(l Listener, n int) []protocol.ChannelID {
 	ids := slices.Clone(l.Channels)
-	slices.SortFunc(ids, func(a, b protocol.ChannelID) int {
-		switch wa, wb := d.weight[a], d.weight[b]; {
-		case wa > wb:
-			return -1
-		case wa < wb:
-			return 1
-		}
-		return 0
-	})
+	keys := make(map[protocol.ChannelID]float64, len(ids))
+	for _, id := range ids {
+		keys[id] = d.rng.ExpFloat64() / d.weight[id] // The smallest n of these are a weighted sample.
+	}
+	slices.SortFunc(ids, func(a, b protocol.ChannelID) int { return cmp.Compare(keys[a], keys[b]) })
 	return ids[:min(n, len(ids))]
 }
 
@@ -101,7 +116,7 @@ func (d *day) plan(opt TrafficOptions, typists []protocol.UserID, typing map[pro
 	}
 	somebody := func() deed {
 		ch := d.channel()
-		return deed{channel: ch.ID, who: ch.Members[d.rng.IntN(len(ch.Members))]}
+		return deed{channel: ch.ID, who: d.author(ch)}
 	}
 	listener := func() deed {
 		l := d.target.Listeners[d.rng.IntN(len(d.target.Listeners))]

@@ -69,6 +69,7 @@ func WriteTrafficTable(w io.Writer, r TrafficReport) error {
 	}
 	fmt.Fprintf(w, "\nOf 100 messages and reactions out of view, %.0f had a badge of their own in this replay; a badge is counted for each.\n",
 		100*r.Figures[ModeThinViews].BadgeShare)
+	fmt.Fprintln(w, "Thin clients are given people and channels here as they meet them; compatible ones had them all in their full boot.")
 	if r.Day < time.Hour {
 		fmt.Fprintln(w, "People are met mostly at the beginning: stretched from less than an hour, objects, answers and lookups are too many.")
 	}

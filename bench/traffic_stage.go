@@ -39,7 +39,7 @@ func newStage(ctx context.Context, t *TrafficTarget, opt TrafficOptions, d *day)
 	where := make(map[protocol.UserID][]protocol.ChannelID)
 	for range opt.Typists {
 		ch := d.channel()
-		user := ch.Members[d.rng.IntN(len(ch.Members))]
+		user := d.author(ch)
 		where[user] = append(where[user], ch.ID)
 		if s.typists[user] != nil {
 			continue

@@ -133,7 +133,7 @@ func (d *Directory) Merge() {
 	d.put(s)
 }
 
-// compareNames orders by sort name, then id.
+// compare orders by sort name, then id.
 func (c *change) compare(name string, id protocol.ObjectID) int {
 	if c.name != name {
 		if c.name < name {
@@ -149,10 +149,10 @@ func sumOf(n *numbers, e *protocol.ListEntry) uint64 {
 	var h maphash.Hash
 	h.SetSeed(n.seed)
 	for _, text := range [...]string{e.Name, e.RealName, e.DisplayName, e.SortName, e.Email} {
-		h.WriteString(text) //nolint:errcheck // It never fails.
-		h.WriteByte(0)      //nolint:errcheck // Nor does this.
+		h.WriteString(text)
+		h.WriteByte(0)
 	}
-	h.WriteByte(byte(TraitsOf(e))) //nolint:errcheck // Nor this.
+	h.WriteByte(byte(TraitsOf(e)))
 	return h.Sum64()
 }
 

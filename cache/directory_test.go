@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -488,9 +489,7 @@ func sameSearch(t *rapid.T, d *Directory, truth map[protocol.ObjectID]protocol.L
 		e := drawUser(t, "U99", 1).Entry()
 		q.Extra = []protocol.ListEntry{e}
 		entries = make(map[protocol.ObjectID]protocol.ListEntry, len(truth)+1)
-		for id, e := range truth {
-			entries[id] = e
-		}
+		maps.Copy(entries, truth)
 		entries["U99"] = e
 	}
 	want := naive(entries, q)

@@ -60,7 +60,6 @@ type pageWalk struct {
 
 	few     bitset // of among, if there are few
 	at      int    // place of the next document
-	dead    []uint32
 	changed []*change
 	doc     int // the next document that is wanted; -1 if it is to be looked for
 }

@@ -76,17 +76,15 @@ type searching struct {
 	top     []uint32 // documents of Query.Top, and noDoc
 	fuzzies []*fuzzy
 	changed []*change
-	nearby  *People // Query.Near and Query.Among, by the numbers of the segment
-	only    *People
+	nearby  *People // Query.Near, by the numbers of the segment
+	only    *People // Query.Among too, if there are many; else they are in among
+	few     bool
 }
 
 // noDoc stands for what is not in the segment.
 const noDoc = ^uint32(0)
 
 var searchings = sync.Pool{New: func() any { return new(searching) }}
-
-// nothing is what is searched without a directory.
-var nothing = newRows(newNumbers()).segment()
 
 // Search returns the ids of what fits best in a directory, which may be nil, and in Query.Extra, best first: whole words
 // before beginnings, those before words with typing errors, and within each as Query says, then by name.
@@ -96,12 +94,14 @@ func Search(d *Directory, q *Query) []protocol.ObjectID {
 		clear(x.hits)
 		clear(x.changed)
 		x.hits, x.changed = x.hits[:0], x.changed[:0]
-		x.q, x.s, x.ids, x.fuzzies, x.nearby, x.only = nil, nil, numberView{}, nil, nil, nil
+		x.q, x.s, x.ids, x.fuzzies, x.nearby, x.only, x.few = nil, nil, numberView{}, nil, nil, nil, false
 		searchings.Put(x)
 	}()
-	x.q, x.s = q, &dirState{base: nothing}
+	x.q = q
 	if d != nil {
 		x.s = d.state.Load()
+	} else {
+		x.s = &dirState{base: newRows(newNumbers()).segment()}
 	}
 	x.begin()
 	x.match()
@@ -129,8 +129,11 @@ func (x *searching) begin() {
 		x.nearby = q.Near.in(n)
 	}
 	if base.len() > 0 && q.Among != nil {
-		x.only = q.Among.in(n)
-		x.among.of(base, x.only)
+		if x.only = q.Among.in(n); x.only.Len() <= smallPeople {
+			x.among.of(base, x.only)
+			x.only = nil
+			x.few = true
+		}
 	}
 	x.changed = append(x.changed[:0], x.s.changed...)
 	for i := range q.Extra {
@@ -182,7 +185,7 @@ func (x *searching) match() {
 
 // narrow leaves out what must not be found.
 func (x *searching) narrow() {
-	if x.only != nil {
+	if x.few {
 		x.all.and(x.among)
 	}
 	for _, doc := range x.s.dead {
@@ -224,6 +227,9 @@ func (x *searching) fuzz() {
 func (x *searching) collect(top, nearExact, near, exact, rest int) {
 	q, base := x.q, x.s.base
 	have := 0
+	wanted := func(doc uint32) bool {
+		return q.Kinds.Has(base.traits[doc]) && (x.only == nil || x.only.bits.Contains(base.of[doc]))
+	}
 	taken := func(doc uint32, rank, place int) {
 		x.all.unset(doc)
 		x.exact.unset(doc)
@@ -231,7 +237,7 @@ func (x *searching) collect(top, nearExact, near, exact, rest int) {
 		have++
 	}
 	for i, doc := range x.top {
-		if doc != noDoc && x.all.has(doc) && q.Kinds.Has(base.traits[doc]) {
+		if doc != noDoc && x.all.has(doc) && wanted(doc) {
 			taken(doc, top, i)
 		}
 	}
@@ -242,7 +248,7 @@ func (x *searching) collect(top, nearExact, near, exact, rest int) {
 				return false
 			}
 			looked++
-			if q.Kinds.Has(base.traits[doc]) && want(doc) {
+			if wanted(doc) && want(doc) {
 				taken(doc, rank, 0)
 			}
 			return true

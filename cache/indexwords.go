@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -43,10 +44,8 @@ func isPlain(c byte) bool {
 }
 
 func appendWord(words []string, w string) []string {
-	for _, have := range words {
-		if have == w {
-			return words
-		}
+	if slices.Contains(words, w) {
+		return words
 	}
 	return append(words, w)
 }

@@ -258,7 +258,7 @@ func TestUsersList_ByNameOfALargeChannel(t *testing.T) {
 	w.set(func() { w.asked = nil })
 	var names []string
 	more := ""
-	for page := 0; page < 100; page++ {
+	for page := range 100 {
 		got := w.ask(t, ada, "users/list", `{"channels":["C0000001"],"filter":"NOT bots AND NOT deactivated","count":100,"present_first":true`+more+`}`)
 		var results []protocol.User
 		if err := json.Unmarshal(got.fields["results"], &results); err != nil {

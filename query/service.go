@@ -40,7 +40,7 @@ type Config struct {
 // Default returns the defaults.
 func Default() Config {
 	return Config{
-		LoadTimeout:  5 * time.Second,        // twice what a backend under load was seen to need, below clients' 10 s
+		LoadTimeout:  9 * time.Second,        // two batches of 500 users after another, on a busy machine; below clients' 10 s
 		PendingAfter: 500 * time.Millisecond, // a person notices from half a second on
 		MaxLoads:     16_384,                 // three for each client of a storm, who wait for batches
 		MaxIDs:       500,                    // the largest batch seen is 80

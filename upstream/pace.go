@@ -18,8 +18,8 @@ type pacer struct {
 }
 
 // stormFor is how many intervals after the last press there is still a storm: those who were served are on their way
-// through the node, which has much to do.
-const stormFor = 5
+// through the node, which has much to do. A node with too little processor was seen to need that long for 4,000.
+const stormFor = 10
 
 // newPacer returns nil if every is 0.
 func newPacer(burst int, every time.Duration) *pacer {

@@ -140,17 +140,28 @@ func (a *app) benchReconnect(ctx context.Context, cfg Config, log *slog.Logger, 
 	if len(target.People) < users {
 		return report, &usageError{fmt.Errorf("the workspace of %d has %d people who are not gone: take --users %d or a larger --preset", preset, len(target.People), len(target.People))}
 	}
-	target.Writer.ID = site.made.Busy
-	if target.Writer.Token, err = tokenOf(ctx, site.backend, site.made.Busy); err != nil {
-		return report, err
-	}
-	if err := site.backend.Store().View(ctx, func(r store.Reader) error {
-		target.Channel, err = r.ChannelByName(site.made.Workspace.ID, "general")
+	if err := site.backend.Store().View(ctx, func(r store.Reader) (err error) {
+		if target.Channel, err = r.ChannelByName(site.made.Workspace.ID, "general"); err != nil {
+			return err
+		}
+		target.Writer, err = firstMember(r, target.Channel, target.People)
 		return err
 	}); err != nil {
-		return report, fmt.Errorf("find the general channel: %w", err)
+		return report, fmt.Errorf("find somebody in the general channel: %w", err)
 	}
 	return bench.Reconnect(ctx, target, opt)
+}
+
+// firstMember returns the first of people who is in a channel.
+func firstMember(r store.Reader, channel protocol.ChannelID, people []bench.Person) (bench.Person, error) {
+	for _, p := range people {
+		if _, err := r.Membership(channel, p.ID); err == nil {
+			return p, nil
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return bench.Person{}, err
+		}
+	}
+	return bench.Person{}, store.ErrNotFound
 }
 
 // goneShare bounds the share of people whom seed deactivates.

@@ -85,8 +85,8 @@ func (p *process) start() {
 
 // kill is SIGKILL: nothing is flushed, nothing said.
 func (p *process) kill() {
-	p.cmd.Process.Kill() //nolint:errcheck // It may be dead.
-	p.cmd.Wait()         //nolint:errcheck // It says that it was killed.
+	p.cmd.Process.Kill() // It may be dead.
+	p.cmd.Wait()         // It says that it was killed.
 }
 
 // TestKilled_NothingIsLost kills edges with SIGKILL under load, one after the other, while clients of the thin library

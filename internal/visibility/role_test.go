@@ -90,14 +90,7 @@ func TestGuest_SeesThePeopleInTheirChannels(t *testing.T) {
 func TestRole_ChangesWhatOpenSessionsSee(t *testing.T) {
 	w := newWorld(t)
 	dan := w.of("U0DAN")
-	reopen := func(open []*session) []*session {
-		for i, s := range open {
-			if !s.sync() { // A node may send a session away whose rights have changed: it comes back with the new ones.
-				open[i] = mustOpen(t, w, s.node, s.a, s.mode, nil, nil)
-			}
-		}
-		return open
-	}
+	reopen := func(open []*session) []*session { return reopen(t, w, open) }
 	var open []*session
 	for _, n := range w.nodes {
 		open = append(open, mustOpen(t, w, n, dan, compatible, nil, nil), mustOpen(t, w, n, dan, thin, nil, nil))
@@ -135,6 +128,41 @@ func TestRole_ChangesWhatOpenSessionsSee(t *testing.T) {
 	}
 	if bea(open[1]) != 1 || bea(open[3]) != 1 {
 		t.Error("somebody who is a member again does not see the people of the enterprise")
+	}
+}
+
+// reopen lets those sessions come back that a node has sent away because their rights have changed.
+func reopen(t *testing.T, w *world, open []*session) []*session {
+	t.Helper()
+	for i, s := range open {
+		if !s.sync() {
+			open[i] = mustOpen(t, w, s.node, s.a, s.mode, nil, nil)
+		}
+	}
+	return open
+}
+
+// TestRole_GuestOfAnEnterprise becomes a member, and sees all its workspaces, also on sockets that were open before.
+func TestRole_GuestOfAnEnterprise(t *testing.T) {
+	w := newWorld(t)
+	gil := w.of("U0GIL")
+	var open []*session
+	for _, n := range w.nodes {
+		open = append(open, mustOpen(t, w, n, gil, compatible, nil, nil), mustOpen(t, w, n, gil, thin, nil, nil))
+	}
+	w.write(func(tx store.Tx) error { return setRole(tx, gil.id, protocol.RoleMember) })
+	w.settle()
+	open = reopen(t, w, open)
+	w.settle()
+	bea := w.rename("U0BEA")
+	if heard := told(w.finish(open...), bea, open...); !each(heard) {
+		t.Errorf("who is a member now hears of BEA %v", heard)
+	}
+	for _, i := range []int{1, 3} {
+		r := patient(open[i].query)(rowUsers, "users/info", args{"updated_ids": fresh([]string{"U0BEA"})})
+		if len(r.ids("results")) != 1 {
+			t.Errorf("%s does not see BEA: %v", open[i], r)
+		}
 	}
 }
 
