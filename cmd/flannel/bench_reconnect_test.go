@@ -4,6 +4,10 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"flannel/backend/seed"
+	"flannel/backend/store"
+	"flannel/protocol"
 )
 
 func TestBenchReconnect_MeetsWhatIsRequired(t *testing.T) {
@@ -58,12 +62,12 @@ func TestBenchReconnect_MeetsWhatIsRequired(t *testing.T) {
 	}
 }
 
-// Everybody in the workspace, those who are gone too, and the table for people.
-func TestBenchReconnect_TheWholeOfASmallWorkspace(t *testing.T) {
+// Everybody in a workspace, and the table for people.
+func TestBenchReconnect_Table(t *testing.T) {
 	data := t.TempDir()
 	for range 2 { // The second time the workspace is there.
-		out := must(t, "bench", "reconnect", "--users", "530", "--preset", "530", "--direct", "5", "--data", data)
-		for _, want := range []string{"warm", "cold", "direct", "at most 0", "at most 22", "yes", "calls:"} {
+		out := must(t, "bench", "reconnect", "--users", "12", "--preset", "12", "--spread", "100ms", "--data", data)
+		for _, want := range []string{"warm", "cold", "direct", "at most 0", "at most 20", "yes", "calls:"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in\n%s", want, out)
 			}
@@ -71,6 +75,42 @@ func TestBenchReconnect_TheWholeOfASmallWorkspace(t *testing.T) {
 		if strings.Contains(out, " no ") {
 			t.Errorf("not met:\n%s", out)
 		}
+	}
+}
+
+// People who are gone come back if there are not enough others.
+func TestBenchReconnect_TheGone(t *testing.T) {
+	a := &app{}
+	err := a.withStore(t.Context(), t.TempDir(), func(st store.Store) error {
+		if _, err := seed.Generate(t.Context(), st, seed.Options{Users: 120, Seed: 1}); err != nil {
+			return err
+		}
+		gone := func() (n int, err error) {
+			err = eachUser(t.Context(), st, func(u *protocol.User) error {
+				if u.Deleted {
+					n++
+				}
+				return nil
+			})
+			return n, err
+		}
+		before, err := gone()
+		if err != nil {
+			return err
+		}
+		for range 2 {
+			if err := comeBack(t.Context(), st); err != nil {
+				return err
+			}
+		}
+		after, err := gone()
+		if before == 0 || float64(before) > 120*goneShare || after != 0 {
+			t.Errorf("%d were gone, %d are", before, after)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
