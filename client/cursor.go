@@ -20,7 +20,7 @@ type step struct {
 	event *Event
 	// must: the event is taken even if there is no room.
 	must bool
-	// token, if there is no event: everything before this step is at or below it.
+	// token, if there is no event: everything at or below it came before this step.
 	token string
 	// fresh: nothing that was had before counts any more.
 	fresh bool
@@ -49,9 +49,13 @@ func (c *cursor) admit(s *step) {
 			delete(c.Seen, protocol.Topic(topic))
 		}
 		c.Token = s.token
-	case s.token != c.Token || s.fresh:
+	case s.fresh:
 		c.Token = s.token
 		clear(c.Seen)
+	default:
+		// What was had stays known: a token may stand below it, for the server learns a moment later than it delivers that
+		// nothing older is on its way. It is one number for each topic that the user was ever in.
+		c.Token = s.token
 	}
 }
 

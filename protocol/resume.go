@@ -7,10 +7,10 @@ import (
 
 // Resume of a thin session (flannel=3). The server names a token in hello and in every pong ("resume_token"); a client
 // that lost its socket passes the last one as resume= and hears every event of its topics since, then the live ones:
-// nothing is lost and the order within each topic holds. What the client had received after that token comes again,
-// and is known by its "event_id", which every event with a place in a topic carries in thin mode: TOPIC:SEQ. So a client
-// that remembers, since its last token, the highest seq of each topic, and skips what is not above it, hears every event
-// exactly once.
+// nothing is lost and the order within each topic holds. Some of what the client had received comes again, and is known
+// by its "event_id", which every event with a place in a topic carries in thin mode: TOPIC:SEQ. So a client that remembers
+// the highest seq of each topic, and skips what is not above it, hears every event exactly once. (A new token is no reason
+// to forget: it may stand below what was received before it.)
 const (
 	// ResumeReplayed in Hello.Resume: Hello.Count events follow, then the live ones.
 	ResumeReplayed = "replayed"
