@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"flannel/protocol"
 )
@@ -22,6 +23,7 @@ type Directory struct {
 	until   protocol.Position // of the last page: events between at and here may be in it
 	link    link
 	numbers *numbers
+	loaded  time.Time
 
 	used  atomic.Int64
 	bytes atomic.Int64
@@ -71,6 +73,7 @@ const (
 
 func newDirectory(key dirKey, base *segment, now int64) *Directory {
 	d := &Directory{key: key, numbers: base.numbers}
+	d.loaded = time.Unix(0, now)
 	d.used.Store(now)
 	d.put(&dirState{base: base})
 	return d
@@ -95,6 +98,9 @@ func (d *Directory) Len() int {
 	}
 	return n
 }
+
+// Loaded tells when the load came.
+func (d *Directory) Loaded() time.Time { return d.loaded }
 
 // Due reports whether there are enough changes to be merged.
 func (d *Directory) Due() bool { return len(d.state.Load().changed) >= mergeAt }

@@ -554,6 +554,56 @@ func samePages(t *rapid.T, d *Directory, truth map[protocol.ObjectID]protocol.Li
 	}
 }
 
+// TestSearch_AmongMany: sets too large to be looked up one by one give the same answers.
+func TestSearch_AmongMany(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, ws, "C1")
+	entries := crowd(7000)
+	d := loadCrowd(t, f, entries, 10)
+	truth := make(map[protocol.ObjectID]protocol.ListEntry)
+	var members []protocol.UserID
+	for i, e := range entries {
+		truth[e.ID] = e
+		if i%7 != 3 {
+			members = append(members, protocol.UserID(e.ID))
+		}
+	}
+	many := f.fillSet(t, "C1", 10, members...).People()
+	if many.Len() <= smallPeople {
+		t.Fatal("too few")
+	}
+	changed := entries[1]
+	changed.Version, changed.SortName, changed.Name = changed.Version+1, "aaa", "aaa"
+	truth[changed.ID] = changed
+	d.upsert(&changed, 11)
+	active := KindsOf(func(t Traits) bool { return t&TraitDeactivated == 0 })
+	for _, query := range []string{"", "a", "jo", "an j", "marika", "marijak", "aaa"} {
+		for _, q := range []Query{{Among: many}, {Near: many}, {Near: many, Fuzz: true}, {Among: many, Fuzz: true, Top: []protocol.ObjectID{entries[3].ID, entries[9].ID}}} {
+			q.Words, q.Kinds, q.Limit = protocol.SearchWords(query), active, 40
+			if got, want := Search(d, &q), naive(truth, &q); !slices.Equal(got, want) {
+				t.Errorf("%q: %v, want %v", query, got, want)
+			}
+		}
+	}
+	var all []Listed
+	for after := (Listed{}); ; {
+		page, more := d.Page(protocol.ByName, after, active, many, 1000)
+		if all = append(all, page...); !more {
+			break
+		}
+		after = page[len(page)-1]
+	}
+	want := 0
+	for id, e := range truth {
+		if many.Contains(id) && !e.Deleted {
+			want++
+		}
+	}
+	if len(all) != want || !slices.IsSortedFunc(all, func(a, b Listed) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("%d in pages, want %d in order", len(all), want)
+	}
+}
+
 // TestWords_AreThoseOfTheContract: the short way for plain text and the long way agree.
 func TestWords_AreThoseOfTheContract(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -65,13 +65,14 @@ func (s *segment) placeID(id protocol.ObjectID) int {
 
 // compareText is strings.Compare of bytes and a string, without a copy.
 func compareText(a []byte, b string) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return cmp.Compare(a[i], b[i])
-		}
+	switch {
+	case string(a) < b:
+		return -1
+	case string(a) == b:
+		return 0
+	default:
+		return 1
 	}
-	return cmp.Compare(len(a), len(b))
 }
 
 // texts is a list of short texts in one piece.
@@ -195,7 +196,7 @@ type row struct {
 	from, to uint32    // where the words are in rows.fwd
 }
 
-// rows are what a segment is made of, in any order.
+// rows are what a segment is made of, best in the order of ids.
 type rows struct {
 	numbers *numbers
 	list    []row
@@ -236,21 +237,29 @@ func (r *rows) word(w string) uint32 {
 // segment puts the rows in order. No id may be in them twice.
 func (r *rows) segment() *segment {
 	v := r.numbers.view()
-	name := func(w *row) []byte { return r.names[w.name[0]:w.name[1]] }
-	slices.SortFunc(r.list, func(a, b row) int {
-		return cmp.Or(bytes.Compare(name(&a), name(&b)), v.compare(a.number, b.number))
-	})
+	slices.SortFunc(r.list, func(a, b row) int { return v.compare(a.number, b.number) })
 	n := len(r.list)
+	order := make([]uint32, n) // rows by name
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	name := func(i uint32) []byte { return r.names[r.list[i].name[0]:r.list[i].name[1]] }
+	slices.SortFunc(order, func(a, b uint32) int {
+		if c := bytes.Compare(name(a), name(b)); c != 0 {
+			return c
+		}
+		return cmp.Compare(a, b) // They are in the order of ids.
+	})
 	s := &segment{
 		numbers: r.numbers, of: make([]uint32, n), versions: make([]protocol.Version, n), sums: make([]uint64, n), traits: make([]Traits, n),
 		byID: make([]uint32, n), names: texts{arena: make([]byte, 0, len(r.names)), ends: make([]uint32, 0, n)},
 		known: roaring.New(),
 	}
 	var byTraits [numTraits][]uint32
-	for doc := range r.list {
-		w := &r.list[doc]
-		s.of[doc], s.versions[doc], s.sums[doc], s.traits[doc], s.byID[doc] = w.number, w.version, w.sum, w.traits, uint32(doc)
-		s.names.add(name(w))
+	for doc, i := range order {
+		w := &r.list[i]
+		s.of[doc], s.versions[doc], s.sums[doc], s.traits[doc], s.byID[i] = w.number, w.version, w.sum, w.traits, uint32(doc)
+		s.names.add(name(i))
 		byTraits[w.traits] = append(byTraits[w.traits], w.number)
 	}
 	for t, list := range byTraits {
@@ -262,14 +271,13 @@ func (r *rows) segment() *segment {
 		}
 	}
 	s.known.RunOptimize()
-	slices.SortFunc(s.byID, func(a, b uint32) int { return v.compare(s.of[a], s.of[b]) })
 	s.docs = newDocTable(s.of)
-	s.words, s.mails = r.index()
+	s.words, s.mails = r.index(order)
 	return s
 }
 
-// index makes the indexes of names and of addresses. The rows are in order.
-func (r *rows) index() (names, mails wordIndex) {
+// index makes the indexes of names and of addresses. docs has the row of each document.
+func (r *rows) index(docs []uint32) (names, mails wordIndex) {
 	order := make([]uint32, len(r.words))
 	for i := range order {
 		order[i] = uint32(i)
@@ -298,8 +306,8 @@ func (r *rows) index() (names, mails wordIndex) {
 		x[k].ends = exact(x[k].ends)
 		x[k].posts = make([]uint32, total)
 	}
-	for doc := range r.list {
-		for _, f := range r.fwd[r.list[doc].from:r.list[doc].to] {
+	for doc, i := range docs {
+		for _, f := range r.fwd[r.list[i].from:r.list[i].to] {
 			k, at := f&1, &used[f&1][f/2]
 			x[k].posts[*at] = uint32(doc)
 			*at++
@@ -344,16 +352,16 @@ func rowsOf(s *segment, leaveOut []uint32) *rows {
 			}
 		}
 	}
-	start := uint32(0)
-	for doc := range n {
-		end := s.names.ends[doc]
-		if len(leaveOut) > 0 && leaveOut[0] == uint32(doc) {
-			leaveOut = leaveOut[1:]
-		} else {
-			r.list = append(r.list, row{number: s.of[doc], traits: s.traits[doc], version: s.versions[doc], sum: s.sums[doc],
-				name: [2]uint32{start, end}, from: count[doc], to: count[doc+1]})
+	for _, doc := range s.byID {
+		if _, out := slices.BinarySearch(leaveOut, doc); out {
+			continue
 		}
-		start = end
+		start := uint32(0)
+		if doc > 0 {
+			start = s.names.ends[doc-1]
+		}
+		r.list = append(r.list, row{number: s.of[doc], traits: s.traits[doc], version: s.versions[doc], sum: s.sums[doc],
+			name: [2]uint32{start, s.names.ends[doc]}, from: count[doc], to: count[doc+1]})
 	}
 	return r
 }

@@ -387,3 +387,27 @@ func TestTraits_SameFromObject(t *testing.T) {
 		t.Error("an entry of a workspace")
 	}
 }
+
+// TestIndex_ChannelsAreLoadedAgain: nobody here is in a channel that is shared, so that no event tells of its new name.
+func TestIndex_ChannelsAreLoadedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.ready(t)
+		far := &protocol.Channel{ID: "C0000077", Name: "far", IsChannel: true, IsShared: true, SharedTeamIDs: []protocol.WorkspaceID{t1, t2}, ContextTeamID: t2, Updated: 7}
+		w.change(far)
+		search := func(query string) string {
+			got := w.ask(t, eve, "channels/search", `{"query":"`+query+`"}`).ids(t, "results")
+			synctest.Wait()
+			return got
+		}
+		if got := search("far"); got != "" {
+			t.Errorf("before: %s", got)
+		}
+		w.count("list")
+		time.Sleep(channelsFor + time.Second)
+		search("far")
+		if got := search("far"); got != "C0000077" || w.count("list") != 1 {
+			t.Errorf("after: %q", got)
+		}
+	})
+}

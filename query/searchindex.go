@@ -15,6 +15,10 @@ const (
 	// maxIndexing bounds the directories that are loaded at a time, of the backend's sake: each asks for one page after the
 	// other. More are loaded at a later search.
 	maxIndexing = 4
+	// channelsFor is how long a directory of channels is used before it is loaded again. Channels that are shared between
+	// workspaces are covered by their own topics, of which a node follows only those that somebody here is in: another name
+	// of the rest is found after this time. What a search shows of them is as fresh as everything.
+	channelsFor = 5 * time.Minute
 	// maxIndexPages bounds a directory: 2,000,000 users.
 	maxIndexPages = 2000
 )
@@ -60,8 +64,11 @@ func (r *reader) index(kind protocol.Kind, load bool) *cache.Directory {
 	if freshness == cache.Stale {
 		r.stale = true
 	}
+	key := indexKey{r.workspace, kind}
+	if kind == protocol.KindChannel && freshness == cache.Fresh && r.s.now().Sub(d.Loaded()) > channelsFor {
+		_, _ = r.awaitIndex(r.s.indexes.present, kind)
+	}
 	if d.Due() {
-		key := indexKey{r.workspace, kind}
 		_, _ = r.s.indexes.merges.do(r.s.indexes.present, key, func(context.Context) (struct{}, error) {
 			d.Merge()
 			return struct{}{}, nil
@@ -90,10 +97,10 @@ func (r *reader) awaitIndex(ctx context.Context, kind protocol.Kind) (*cache.Dir
 		return nil, unavailable("the directory cannot be loaded now")
 	}
 	return s.indexes.loads.do(ctx, key, func(ctx context.Context) (*cache.Directory, error) {
-		if d, freshness := s.cache.Directory(key.workspace, key.kind); freshness == cache.Fresh {
+		started := s.now()
+		if d, freshness := s.cache.Directory(key.workspace, key.kind); freshness == cache.Fresh && started.Sub(d.Loaded()) <= channelsFor {
 			return d, nil // Another flight has just landed.
 		}
-		started := s.now()
 		d, err := s.loadIndex(ctx, key)
 		if err != nil || d == nil {
 			s.indexes.unkept.add(key)
@@ -105,25 +112,41 @@ func (r *reader) awaitIndex(ctx context.Context, kind protocol.Kind) (*cache.Dir
 	})
 }
 
+// fetched is the outcome of one load of a page.
+type fetched struct {
+	answer *protocol.ListAnswer
+	err    error
+}
+
 // loadIndex loads a directory, page by page in the order of ids, in which nothing moves while it is read. What changes
-// meanwhile comes as events. It returns nil if the directory cannot be kept.
+// meanwhile comes as events. The next page is on its way while one is taken in. It returns nil if the directory cannot be
+// kept.
 func (s *Service) loadIndex(ctx context.Context, key indexKey) (*cache.Directory, error) {
 	for range maxOutrun {
 		load := s.cache.LoadDirectory(key.workspace, key.kind)
 		req := protocol.ListRequest{Workspace: key.workspace, Kind: key.kind, Order: protocol.ByID, Limit: protocol.MaxListLimit, AtLeast: s.cache.Applied()}
-		for page := 0; ; page++ {
-			if page == maxIndexPages {
+		pages := make(chan fetched, 1)
+		fetch := func(req protocol.ListRequest) {
+			answer, err := s.loader.List(ctx, req)
+			pages <- fetched{answer, err}
+		}
+		fetch(req)
+		for page := 1; ; page++ {
+			got := <-pages // Every fetch is waited for here.
+			if got.err != nil {
+				return nil, got.err
+			}
+			req.Cursor = got.answer.NextCursor
+			more := req.Cursor != ""
+			if more && page == maxIndexPages {
 				return nil, nil
 			}
-			answer, err := s.loader.List(ctx, req)
-			if err != nil {
-				return nil, err
+			if more {
+				go fetch(req)
 			}
-			load.Add(answer)
-			if answer.NextCursor == "" {
+			if load.Add(got.answer); !more {
 				break
 			}
-			req.Cursor = answer.NextCursor
 		}
 		d, err := s.cache.FillDirectory(load)
 		if !errors.Is(err, cache.ErrOutrun) {
