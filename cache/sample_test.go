@@ -197,3 +197,22 @@ func TestVerifyUser(t *testing.T) {
 		verify(11, Mismatch, wrong, change)
 	}
 }
+
+// A deactivated user has no state at the backend: that is not wrong here, but gone.
+func TestVerifyUser_Deactivated(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, ws, "UA", "C1")
+	f.Watermark(10)
+	f.fillUser(t, bootOf("UA", "C1"), 10)
+	o := object("UA", 11)
+	o.Body = []byte(`{"id":"UA","deleted":true}`)
+	f.event(ws, 11, upsert(o))
+	f.Watermark(11)
+
+	if got := f.VerifyUser(&protocol.UserBoot{User: "UA", Error: protocol.CodeAccountInactive}, 11); got.Verdict == Mismatch {
+		t.Errorf("got %+v", got)
+	}
+	if _, got := f.User("UA"); got == Fresh {
+		t.Error("the permissions of a deactivated user are fresh")
+	}
+}

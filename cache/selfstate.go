@@ -18,6 +18,9 @@ func (c *Cache) upsertStates(o *protocol.Object, p protocol.Position, change *Ch
 		if u, ok := c.users.get(protocol.UserID(o.ID)); !ok || u.setSelf(o, role) {
 			change.Roles = append(change.Roles, RoleChange{User: protocol.UserID(o.ID), Role: role})
 		}
+		if u, ok := c.users.get(protocol.UserID(o.ID)); ok && deleted {
+			u.void.Store(true) // The backend has no state of who is deactivated.
+		}
 	case protocol.KindChannel:
 		if ch := c.channels[protocol.ChannelID(o.ID)]; ch != nil {
 			ch.setObject(o.Version, isArchived(o.Body))
