@@ -13,9 +13,9 @@ func TestRush(t *testing.T) {
 	var r rush
 	now := time.Unix(1_800_000_000, 0)
 	for i := range rushUsers {
-		r.came(now.Add(time.Duration(i) * 50 * time.Millisecond)) // Across a second's end.
+		r.came(now.Add(time.Duration(i) * 150 * time.Millisecond)) // Across a span's end.
 	}
-	now = now.Add(time.Second)
+	now = now.Add(6 * time.Second)
 	if r.leaves("U1", now) {
 		t.Error("a rush of as many as log in by chance")
 	}
@@ -23,7 +23,7 @@ func TestRush(t *testing.T) {
 	if !r.leaves("U1", now) {
 		t.Error("no rush with one more")
 	}
-	now = now.Add(3 * time.Second)
+	now = now.Add(2 * rushSpan * time.Second)
 	if !r.leaves("U1", now) || r.leaves("U2", now) {
 		t.Error("after the rush: U1 is left for good, nobody else")
 	}

@@ -134,17 +134,19 @@ func (s *Service) warmUnlessRush(ctx context.Context, u *cache.User) {
 
 // rush tells whether many users come at once, and remembers whose sets were left for later. The zero value is ready.
 type rush struct {
-	// mu guards what follows: how many came in this second and the one before, and left, which has at most maxLeft.
+	// mu guards what follows: how many came in this span and the one before, and left, which has at most maxLeft.
 	mu           sync.Mutex
-	second       int64
+	span         int64
 	these, those int
 	left         map[protocol.UserID]struct{}
 }
 
 const (
-	// rushUsers in two seconds are more than log in by chance, and few enough to serve each as if they were alone.
-	rushUsers = 20
-	maxLeft   = 10_000
+	// rushUsers in ten seconds are more than log in by chance, and few enough to serve each as if they were alone.
+	rushUsers = 40
+	// rushSpan is the part of that time that is counted at once, in seconds.
+	rushSpan = 5
+	maxLeft  = 10_000
 )
 
 // came counts a user who was loaded.
@@ -174,12 +176,13 @@ func (r *rush) leaves(user protocol.UserID, now time.Time) bool {
 }
 
 func (r *rush) turnLocked(now time.Time) {
-	switch ahead := now.Unix() - r.second; {
-	case ahead == 0:
-	case ahead == 1:
-		r.second, r.those, r.these = now.Unix(), r.these, 0
+	span := now.Unix() / rushSpan
+	switch span - r.span {
+	case 0:
+	case 1:
+		r.span, r.those, r.these = span, r.these, 0
 	default:
-		r.second, r.those, r.these = now.Unix(), 0, 0
+		r.span, r.those, r.these = span, 0, 0
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 // number, when the backend is slow. The same holds when many come: a batch waits until nobody has joined for a window,
 // and, if it is of a kind that is paced, for windowMax unless the last one was long ago, and for a token. A full batch
 // waits for nothing. So of a paced kind there are at most burst + seconds/every + keys/maxKeys loads, and nobody waits
-// for longer than windowMax and one interval.
+// for longer than windowMax and one interval. In a storm a batch also waits, for heldMax at most, for those before it to
+// come back: on a backend or a node that is slow there are then fewer loads, not the same number with less in each.
 type batcher[G, K comparable, V any] struct {
 	// static after construction
 
@@ -27,9 +28,13 @@ type batcher[G, K comparable, V any] struct {
 	window, windowMax time.Duration
 	pace              *pacer      // nil: not paced
 	paced             func() bool // whether it counts now; nil: always
-	maxKeys           int         // in one load
-	maxBytes          int         // of keys in one load
-	size              func(K) int
+	// busy, in a storm, holds a batch that is not full back: there is no use in asking for more than can be taken in. For
+	// heldMax at most. nil: never.
+	busy     func() bool
+	heldMax  time.Duration
+	maxKeys  int // in one load
+	maxBytes int // of keys in one load
+	size     func(K) int
 	// send loads what is asked for. It calls seal when it is about to send; the keys are not complete before.
 	send func(group G, seal func() asked[K]) (answers map[K]V, p protocol.Position, err error)
 	// start runs a batch on a goroutine that somebody waits for; false if there will be none any more.
@@ -40,6 +45,8 @@ type batcher[G, K comparable, V any] struct {
 	mu      sync.Mutex
 	limit   int // of pending keys
 	pending int
+	// sending is how many batches are on their way to the backend and back.
+	sending int
 	// open has at most one batch per group: the one that takes keys in.
 	open map[G]*batch[G, K, V]
 	// coming has the batch that asks for a key, the newest if there are two.
@@ -187,6 +194,9 @@ func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
 	if b.window > 0 {
 		b.gather(w)
 	}
+	b.mu.Lock()
+	b.sending++
+	b.mu.Unlock()
 	answers, position, err := b.send(w.group, func() asked[K] { return b.seal(w) })
 	b.seal(w) // It was refused before it was sent: nobody may join any more.
 
@@ -197,6 +207,7 @@ func (b *batcher[G, K, V]) run(w *batch[G, K, V]) {
 		}
 	}
 	b.pending -= len(w.keys)
+	b.sending--
 	b.mu.Unlock()
 	w.answers, w.position, w.err = answers, position, err
 	close(w.done)
@@ -215,6 +226,9 @@ func (b *batcher[G, K, V]) gather(w *batch[G, K, V]) {
 			if !storm {
 				wait = min(wait, b.quietAt(w).Sub(now))
 			}
+			if wait <= 0 && b.held(now) && now.Before(latest.Add(b.heldMax)) {
+				wait = b.windowMax
+			}
 			if wait <= 0 {
 				wait = b.token(now)
 			}
@@ -229,6 +243,18 @@ func (b *batcher[G, K, V]) gather(w *batch[G, K, V]) {
 			return
 		}
 	}
+}
+
+// held reports whether a batch that is not full has to wait for others to come back.
+func (b *batcher[G, K, V]) held(now time.Time) bool {
+	return b.busy != nil && b.pace.storm(now) && b.busy()
+}
+
+// inAir is how many batches are on their way to the backend and back.
+func (b *batcher[G, K, V]) inAir() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sending
 }
 
 // quietAt is when nobody will have joined for a window, if nobody does.

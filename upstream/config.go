@@ -22,7 +22,8 @@ type Config struct {
 	// there is one per BatchEvery, for which callers gather; a full one is sent at once. While users are held back
 	// so, and for a moment after, loads of objects are too. So n users who come together cost n/500 loads of a kind and a few, not n.
 	BatchBurst int `koanf:"batch_burst"`
-	// BatchEvery is the time between such loads, and the most that a new user waits for it. 0 holds nothing back.
+	// BatchEvery is the time between such loads, and the most that a new user waits for one; twice that more if those
+	// before have not come back. 0 holds nothing back.
 	BatchEvery time.Duration `koanf:"batch_every"`
 	// MaxPending bounds the keys (tokens, users, object ids) that wait or are in the air, per kind of load.
 	MaxPending int `koanf:"max_pending"`

@@ -43,6 +43,10 @@ func (u *Upstream) newBatchers() batchers {
 	}
 	pace := func() *pacer { return newPacer(u.cfg.BatchBurst, u.cfg.BatchEvery) }
 	b.identify.pace, b.boot.pace, b.objects.pace, b.replay.pace = pace(), pace(), pace(), pace()
+	// Whoever is identified boots next.
+	b.identify.busy = func() bool { return b.identify.inAir() > 0 || b.boot.inAir() > 0 }
+	b.boot.busy = func() bool { return b.boot.inAir() > 0 }
+	b.objects.busy = func() bool { return b.objects.inAir() > 0 || b.boot.inAir() > 0 }
 	// Whoever boots loads objects next. In a storm objects are gathered too; at other times somebody is looking at
 	// a screen and waits for them.
 	b.objects.paced = func() bool {
@@ -56,7 +60,7 @@ func newBatcher[G, K comparable, V any](u *Upstream, name string, maxKeys int,
 	send func(group G, seal func() asked[K]) (map[K]V, protocol.Position, error),
 ) *batcher[G, K, V] {
 	b := &batcher[G, K, V]{
-		window: u.cfg.BatchWindow, windowMax: max(u.cfg.BatchWindow, u.cfg.BatchWindowMax), maxKeys: maxKeys, maxBytes: maxKeyBytes, size: keySize[K], send: send,
+		window: u.cfg.BatchWindow, windowMax: max(u.cfg.BatchWindow, u.cfg.BatchWindowMax), heldMax: 2 * u.cfg.BatchEvery, maxKeys: maxKeys, maxBytes: maxKeyBytes, size: keySize[K], send: send,
 		start: u.start, closed: u.life.Done(), m: u.metrics.calls[name], limit: u.cfg.MaxPending,
 		open: make(map[G]*batch[G, K, V]), coming: make(map[groupKey[G, K]]*batch[G, K, V]),
 	}

@@ -73,28 +73,30 @@ func TestPace_AColdMorning(t *testing.T) {
 	tests := []struct {
 		n      int
 		spread time.Duration
+		took   time.Duration // by a load
 	}{
-		{1, time.Second},
-		{100, time.Second}, {100, 2 * time.Second}, {100, 3 * time.Second},
-		{1000, time.Second}, {1000, 3 * time.Second},
-		{4000, time.Second}, {4000, 4 * time.Second}, {4000, 8 * time.Second},
-		{15000, 5 * time.Second}, {15000, 15 * time.Second},
+		{1, time.Second, 100 * time.Millisecond},
+		{100, time.Second, 100 * time.Millisecond}, {100, 2 * time.Second, 100 * time.Millisecond}, {100, 3 * time.Second, 100 * time.Millisecond},
+		{1000, time.Second, 100 * time.Millisecond}, {1000, 3 * time.Second, 100 * time.Millisecond},
+		{4000, time.Second, 100 * time.Millisecond}, {4000, 4 * time.Second, 100 * time.Millisecond}, {4000, 8 * time.Second, 100 * time.Millisecond},
+		{4000, 20 * time.Second, 3 * time.Second}, // Everything is slow, and so they come slowly.
+		{15000, 5 * time.Second, 100 * time.Millisecond}, {15000, 15 * time.Second, 100 * time.Millisecond},
 	}
 	for i, tt := range tests {
-		t.Run(fmt.Sprintf("%d in %v", tt.n, tt.spread), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d in %v, %v each", tt.n, tt.spread, tt.took), func(t *testing.T) {
 			if testing.Short() && tt.n > 4000 {
 				t.Skip("long")
 			}
 			bubble(t, func(t *testing.T) {
 				f := newFake(t)
-				const took = 100 * time.Millisecond
 				f.load = func(name string, body []byte) (int, any) {
-					time.Sleep(took)
+					time.Sleep(tt.took)
 					return f.answer(name, body)
 				}
 				u := f.open(nil)
 				rng := rand.New(rand.NewPCG(uint64(i), 7))
-				longest := u.cfg.BatchWindowMax + u.cfg.BatchEvery + took
+				// The window, those before, a token, the load.
+				longest := 2*u.cfg.BatchWindowMax + min(tt.took, 2*u.cfg.BatchEvery) + u.cfg.BatchEvery + tt.took
 				var wg sync.WaitGroup
 				timed := func(what string, load func() error) {
 					began := time.Now()
