@@ -40,7 +40,7 @@ var mutants = []mutant{
 	{"member sets keep who has left", "cache/apply.go", "c.setRemove(e.Channel, e.User, p)", "_ = p"},
 	{"user states keep channels that were left", "cache/userstate.go", "\tc.unlink(m)\n\treturn true\n}", "\treturn true\n}"},
 	{"user states keep their old role", "cache/selfstate.go", "u.setSelf(o, role) {\n\t\t\tchange", "u.setSelf(o, u.Role()) {\n\t\t\tchange"},
-	{"the past of a channel goes on after a removal", "node/heard.go", "return m.channel == ch && !m.in }) {\n\t\t\tin = false", "return m.channel == ch && !m.in }) {\n\t\t\tin = true"},
+	{"the past of a channel goes on after a removal", "node/heard.go", "\t\tif in {\n", "\t\tif in || len(turns) == 0 {\n"},
 }
 
 // extra is Go that a mutant needs besides.
