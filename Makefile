@@ -57,6 +57,26 @@ e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
 	cd e2e && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+# What is modelled, and what each guard stands for in the code: docs/model/README.md.
+.PHONY: model
+model: ## the model of the coherence protocol, checked by spin; without any one of its guards it must fail
+	docs/model/run.sh
+
+# What the seeds are made of, and what to do with one that fails: docs/simulation.md.
+SEEDS    ?= 1000
+.PHONY: sim
+sim: ## the simulation with SEEDS (1000) seeds: nodes, backend and clients under faults, all invariants checked
+	$(GO) test ./internal/sim -run '^TestSimulation$$' -count 1 -timeout 60m -seeds $(SEEDS)
+
+.PHONY: sim-nightly
+sim-nightly: ## twenty times as many seeds, others every night, and longer ones
+	$(GO) test ./internal/sim -run '^TestSimulation$$' -count 1 -timeout 5h -seeds 20000 -first $$(( $$(date +%s) / 86400 * 100000 ))
+	$(GO) test ./internal/sim -run '^TestSimulation$$' -count 1 -timeout 5h -seeds 1000 -steps 1500 -first $$(( $$(date +%s) / 86400 * 100000 ))
+
+.PHONY: sim-mutations
+sim-mutations: ## plants bugs one by one and looks whether the simulation finds each
+	$(GO) run ./internal/sim/mutate
+
 .PHONY: bench
 bench: build ## what a boot costs, with and without flannel
 	./bin/flannel bench boot

@@ -4,11 +4,13 @@ import (
 	"flannel/protocol"
 )
 
-// Change is what an event changed in the user states that are held here: only real transitions. Revoked and Roles also
-// have what the states knew before, because sessions outlive what is cached.
+// Change is what an event changed in the user states that are held here: only real transitions. Passed, Revoked and Roles
+// also have what the states knew before, because sessions outlive what is cached.
 type Change struct {
 	Joined, Left []Move
-	Revoked      []Revocation
+	// Passed has comings that changed nothing, because the state knows already that the user has gone again.
+	Passed  []Passage
+	Revoked []Revocation
 	// Roles has the users that the event tells of with their roles: what their sessions hear changes with it
 	// (fanout.Hub.SetRole).
 	Roles []RoleChange
@@ -18,6 +20,12 @@ type Change struct {
 type Move struct {
 	User    protocol.UserID
 	Channel protocol.ChannelID
+}
+
+// Passage is a coming into a channel of which the going is known too: it was at Until, or before.
+type Passage struct {
+	Move
+	Until protocol.Position
 }
 
 // Revocation kills the token with the id Token, or all tokens of User if Token is empty.
@@ -75,8 +83,13 @@ func (c *Cache) applyEffect(t *topic, e *protocol.Effect, p protocol.Position, n
 		}
 		if e.Membership != nil {
 			c.unabsent(protocol.ObjectID(e.Channel), p)
-			if u, ok := c.users.get(userOf(t, e)); ok && c.join(u, e.Membership, p) {
-				change.Joined = append(change.Joined, Move{User: u.id, Channel: e.Channel})
+			if u, ok := c.users.get(userOf(t, e)); ok {
+				move := Move{User: u.id, Channel: e.Channel}
+				if c.join(u, e.Membership, p) {
+					change.Joined = append(change.Joined, move)
+				} else if u.member(e.Channel) == nil {
+					change.Passed = append(change.Passed, Passage{move, max(u.at, u.left[e.Channel])})
+				}
 			}
 		}
 	case protocol.OpMemberRemoved:

@@ -36,7 +36,7 @@ func (c *Cache) User(id protocol.UserID) (*User, Freshness) {
 
 // usable reports whether the state is what its topics' events say, as far as they have come.
 func (u *User) usable(now int64) bool {
-	if u.void.Load() || !u.link.valid() {
+	if u.Void() {
 		return false
 	}
 	since := u.waiting.Load()

@@ -161,6 +161,19 @@ func (s *identities) dropUser(user protocol.UserID) {
 	s.dropIf(user, func(*protocol.Identity) bool { return true })
 }
 
+// dropWorkspace drops the identities of a workspace's users.
+func (s *identities) dropWorkspace(w protocol.WorkspaceID) {
+	var those []tokenKey
+	s.each(func(key tokenKey, k *known) {
+		if k.identity.Workspace == w {
+			those = append(those, key)
+		}
+	})
+	for _, key := range those {
+		s.drop(key)
+	}
+}
+
 // revoke drops the identity of one token of user, or of all if token is empty.
 func (s *identities) revoke(user protocol.UserID, token string) int {
 	return s.dropIf(user, func(id *protocol.Identity) bool { return token == "" || id.Token == token })

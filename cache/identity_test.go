@@ -146,6 +146,16 @@ func TestIdentity_RoleChange(t *testing.T) {
 	f.wantIdentity(t, "a", true)
 }
 
+// TestIdentity_DiesWithTheWorkspacesEvents: when events of the workspace are lost, nobody tells whose role has changed.
+func TestIdentity_DiesWithTheWorkspacesEvents(t *testing.T) {
+	f := newFixture(t)
+	f.follow(10, ws, "UA")
+	f.FillIdentity("a", bearer("UA", "1"), 10)
+	f.wantIdentity(t, "a", true)
+	f.Reset(ws, 12)
+	f.wantIdentity(t, "a", false)
+}
+
 func TestIdentity_Bound(t *testing.T) {
 	f := newFixture(t, func(c *Config) { c.Identities = 5 })
 	f.follow(10, "UA")

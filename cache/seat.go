@@ -45,6 +45,11 @@ func (s *seats) get(user protocol.UserID, now int64) *seat {
 	return got
 }
 
+// RaiseFloor is User.RaiseFloor for a user whose state need not be held: the floor is there when it is.
+func (c *Cache) RaiseFloor(user protocol.UserID, p protocol.Position) {
+	raise(&c.seats.get(user, c.now().UnixNano()).floor, p)
+}
+
 // Hold keeps a user's state from expiring until Release. Holds count, and the state need not be there yet.
 func (c *Cache) Hold(user protocol.UserID) {
 	now := c.now().UnixNano()
@@ -94,7 +99,8 @@ func (c *Cache) Expire(now time.Time) (dropped []*User) {
 	s := &c.seats
 	s.mu.Lock()
 	for user, got := range s.of {
-		if _, held := c.users.get(user); !held && idle(got) {
+		// What somebody wrote, and has not come back yet, is not forgotten with their state.
+		if _, held := c.users.get(user); !held && idle(got) && got.floor.Load() <= c.applied.Load() {
 			delete(s.of, user)
 		}
 	}

@@ -55,6 +55,9 @@ func (t *topic) since(p protocol.Position) []*record {
 	return t.log[sort.Search(len(t.log), func(i int) bool { return t.log[i].position > p }):]
 }
 
+// Follows reports whether the events of a topic come.
+func (c *Cache) Follows(t protocol.Topic) bool { return c.topic(t) != nil }
+
 // topic returns a followed topic, or nil.
 func (c *Cache) topic(t protocol.Topic) *topic {
 	v, ok := c.topics.Load(t)
@@ -135,6 +138,9 @@ func (c *Cache) voidLocked(t protocol.Topic) {
 	c.dropSet(protocol.ChannelID(t))
 	c.dropDirectories(protocol.WorkspaceID(t))
 	c.identities.dropUser(protocol.UserID(t))
+	if protocol.KindOf(protocol.ObjectID(t)) == protocol.KindWorkspace {
+		c.identities.dropWorkspace(protocol.WorkspaceID(t)) // Nobody tells whose role has changed.
+	}
 }
 
 // Watermark says that all events up to p of the followed topics were applied.

@@ -175,6 +175,13 @@ func (c *Cache) LeftSince(user protocol.UserID, p protocol.Position) []protocol.
 	return list
 }
 
+// AsOf returns the position as of which the state was loaded. Events have brought it further since.
+func (u *User) AsOf() protocol.Position { return u.at }
+
+// Void reports whether events were lost that would have changed the state. A state that is Stale only because the stream
+// is down is not void: what it misses is still to come.
+func (u *User) Void() bool { return u.void.Load() || !u.link.valid() }
+
 func (u *User) lastUse() int64 { return u.seat.used.Load() }
 
 // find returns where a channel stands in members, or would stand. It wants mu or Cache.mu.

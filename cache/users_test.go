@@ -534,6 +534,17 @@ func TestSettled(t *testing.T) {
 	}
 }
 
+// TestRaiseFloor_BeforeTheStateIsHeld: somebody writes whose state has expired. The next read, which loads it, must know.
+func TestRaiseFloor_BeforeTheStateIsHeld(t *testing.T) {
+	f := newFixture(t)
+	f.follow(5, ws, "UA")
+	f.RaiseFloor("UA", 9)
+	f.Expire(f.now().Add(time.Hour)) // It has not come back.
+	if u := f.fillUser(t, bootOf("UA"), 5); u.Floor() != 9 {
+		t.Errorf("the floor is %d", u.Floor())
+	}
+}
+
 func TestLeftSince(t *testing.T) {
 	f := newFixture(t)
 	f.follow(10, "UA", "C1", "C2")

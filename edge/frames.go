@@ -74,9 +74,8 @@ func (s *Session) ping(f protocol.ClientFrame) {
 		return
 	}
 	if s.thin {
-		// Read before the pong is put behind what has been delivered. Badges are a part of what it stands for: if one cannot
-		// be told now, the client keeps the token that it has.
-		if token := s.edge.doors.Hub.Served(s); s.sendBadges() {
+		// Read before the pong is put behind what has been delivered. Without one the client keeps the token that it has.
+		if token := s.resumeToken(); token != "" {
 			pong = protocol.AppendFields(nil, pong, protocol.MustMarshal(map[string]string{"resume_token": token}))
 		}
 	}

@@ -41,6 +41,28 @@ func TestObjects_OfThePastComeBeforeIt(t *testing.T) {
 	wantFrames(t, p, `"C1:9"`)
 }
 
+// TestResume_WhatThePastHasIsNotSaidAgain: a channel that the user is not in any more may be told by the replay and, since
+// the user's own topic was behind, by the hub too: before the replay was known, and after.
+func TestResume_WhatThePastHasIsNotSaidAgain(t *testing.T) {
+	w := newWorld(t, func(_ *Config, w *world) {
+		w.hub.during = func(s *Session) error {
+			s.Deliver(placed(7), new(atomic.Value))
+			return nil
+		}
+		w.hub.resume = func(from protocol.ResumeToken) Resumed {
+			return Resumed{
+				Mode: protocol.ResumeReplayed, Events: []*protocol.Event{placed(6), placed(7), placed(8)},
+				Told: map[protocol.Topic]protocol.Seq{"C1": 8}, Token: from.String(),
+			}
+		}
+	})
+	p := w.dial(w.thinURL("xoxp-ana", "resume=1.5.U1"))
+	wantFrames(t, p, `"hello"`, `"C1:6"`, `"C1:7"`, `"C1:8"`)
+	w.hub.publish(placed(8))
+	w.hub.publish(placed(9))
+	wantFrames(t, p, `"C1:9"`)
+}
+
 // TestResume_CountIsOfTheEventsThatFollow: not of those that the client excluded, nor of those that are badges.
 func TestResume_CountIsOfTheEventsThatFollow(t *testing.T) {
 	w := newWorld(t, func(_ *Config, w *world) {
@@ -59,17 +81,18 @@ func TestResume_CountIsOfTheEventsThatFollow(t *testing.T) {
 // says that they have been told. The pong came first, and a client that was lost in between missed the badge for good.
 func TestBadge_NoneIsOnItsWayWhenAPongSaysSo(t *testing.T) {
 	w := newWorld(t)
-	telling, read, release := make(chan bool), make(chan bool), make(chan bool)
+	telling, read, release := make(chan bool), make(chan bool, 2), make(chan bool)
 	var once sync.Once
 	w.queries.places = map[protocol.ChannelID]protocol.Membership{"C2": {Latest: "3"}}
 	p := w.hello(w.thinURL("xoxp-ana", "view=C1"))
 	w.queries.badge = func() {
 		once.Do(func() { close(telling); <-release })
 	}
-	w.hub.served = func() { close(read) }
-	go w.hub.publish(posted("C2", 1)) // The keeper tells it within a second.
+	w.hub.served = func() { read <- true } // by the keeper, and by the ping
+	go w.hub.publish(posted("C2", 1))      // The keeper tells it within a second.
 	<-telling
 	p.send(`{"type":"ping","id":1}`)
+	<-read
 	<-read
 	pause() // for the pong to come too early
 	close(release)
@@ -103,22 +126,29 @@ func TestBadge_WaitsUntilItIsKnown(t *testing.T) {
 	})
 }
 
-// TestBadge_IsNotToldAgainWithinASecondOfAPong: what a pong brings out early is not followed by the keeper's at once.
-func TestBadge_IsNotToldAgainWithinASecondOfAPong(t *testing.T) {
+// TestBadge_APongDoesNotHurryIt: a pong used to bring out the badges that waited, half a second after the last ones. Now
+// its token is the one of when none did.
+func TestBadge_APongDoesNotHurryIt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.queries.places = map[protocol.ChannelID]protocol.Membership{"C2": {Latest: "3"}}
 		p := w.hello(w.thinURL("xoxp-ana", "view=C1"))
-		elapse(900 * time.Millisecond)
 		w.hub.publish(posted("C2", 1))
 		p.send(`{"type":"ping","id":1}`)
-		wantFrames(t, p, `"badge"`, `"pong"`)
+		wantFrames(t, p, `{"reply_to":1,"type":"pong"}`)
+		w.hub.heard.Store(1)
+		wantFrames(t, p, `"badge"`)
+		w.hub.heard.Store(2)
 		began := time.Now()
 		w.hub.publish(posted("C2", 2))
-		wantFrames(t, p, `"badge"`)
-		if after := time.Since(began); after < time.Second || after > 2*time.Second {
+		elapse(time.Second / 2)
+		p.send(`{"type":"ping","id":2}`)
+		wantFrames(t, p, `{"reply_to":2,"type":"pong","resume_token":"1.3.U1"}`, `"badge"`)
+		if after := time.Since(began); after != time.Second {
 			t.Errorf("the next badge comes after %v", after)
 		}
+		p.send(`{"type":"ping","id":3}`)
+		wantFrames(t, p, `"resume_token":"1.4.U1"`)
 		p.conn.Close()
 	})
 }

@@ -40,8 +40,9 @@ func wireClose(code protocol.CloseCode, reason []byte) []byte {
 type item struct {
 	frame []byte
 	class protocol.Class
-	free  bool // its bytes do not count: a boot, or an answer that something else bounds
-	slot  bool // an answer that keeps the place of its query until it is written
+	free  bool            // its bytes do not count: a boot, or an answer that something else bounds
+	slot  bool            // an answer that keeps the place of its query until it is written
+	event *protocol.Event // that it tells, while the session begins
 }
 
 func (it *item) size() int {

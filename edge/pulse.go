@@ -110,12 +110,12 @@ func (s *Session) tellPresence() {
 		frame.Presence = p
 		if s.batch && len(users[i]) > 0 {
 			frame.Users = users[i]
-			s.deliver(wireText(protocol.MustMarshal(frame)), protocol.ClassEphemeral)
+			s.deliver(wireText(protocol.MustMarshal(frame)), protocol.ClassEphemeral, nil)
 			continue
 		}
 		for _, user := range users[i] {
 			frame.User = user
-			s.deliver(wireText(protocol.MustMarshal(frame)), protocol.ClassEphemeral)
+			s.deliver(wireText(protocol.MustMarshal(frame)), protocol.ClassEphemeral, nil)
 		}
 	}
 }

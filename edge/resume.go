@@ -12,6 +12,8 @@ type Resumed struct {
 	Mode string
 	// Events to be said right after hello, in this order, before any live one.
 	Events []*protocol.Event
+	// Told has the last of Events of each channel whose events up to there may come live as well: they are not said again.
+	Told map[protocol.Topic]protocol.Seq
 	// Refetch names the topics of what has to be fetched again, or protocol.RefetchAll.
 	Refetch []string
 	// Token is the one for hello.
@@ -59,6 +61,11 @@ func (s *Session) past(events []*protocol.Event) (frames []item, count int) {
 // that catches up tells again.
 func (s *Session) served(ev *protocol.Event) bool {
 	return s.from != nil && ev.Seq > 0 && ev.Position <= s.from.Position
+}
+
+// toldLocked reports whether a live event was among what the session missed.
+func (s *Session) toldLocked(ev *protocol.Event) bool {
+	return ev != nil && s.replayed != nil && ev.Seq > 0 && ev.Seq <= s.replayed[ev.Topic]
 }
 
 // withID returns an event's payload for thin sessions: with its id as the last field.

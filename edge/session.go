@@ -61,10 +61,9 @@ type Session struct {
 
 	work sync.WaitGroup // flush, and the goroutines of queries and messages
 
-	// telling guards told, whether badges have been told since the keeper last came. It is held while badges are told, and
-	// taken before mu.
+	// telling guards safe, the resume token of when no badge waited. It is held while badges are told, and taken before mu.
 	telling sync.Mutex
-	told    bool
+	safe    string
 
 	// following guards detached. It is held while the hub is told whom the session follows, so that the last list wins,
 	// and none comes after Detach. It is taken before mu.
@@ -90,6 +89,8 @@ type Session struct {
 	asked   map[protocol.UserID]time.Time         // presence_query's, and until when
 	changed map[protocol.UserID]protocol.Presence // waits for the pulse
 	pulsing bool                                  // is on the pulse's list
+	// replayed is Resumed.Told.
+	replayed map[protocol.Topic]protocol.Seq
 }
 
 func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
@@ -248,7 +249,8 @@ func (s *Session) paced() bool {
 }
 
 // identify finds out who the client is. Since a ticket was given for it its token may have died, and its role may have
-// changed, which is known here without asking the backend; if nobody can tell, the ticket counts.
+// changed. That is known here without asking the backend, or the backend is asked; if nobody can tell, the client has to
+// come again.
 func (s *Session) identify() error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
 	defer cancel()
@@ -260,20 +262,9 @@ func (s *Session) identify() error {
 	case err == nil && id.Role.Full() != s.id.Role.Full():
 		// Others see the session, and its identity, by now. Whoever told them of the change did not find it yet.
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "your role has just changed"}
-	case err != nil && s.id.User != "" && !dead(protocol.AsError(err).Code):
-		return nil
 	default:
 		return err
 	}
-}
-
-// dead reports whether an error says that a token is good for nothing.
-func dead(code protocol.Code) bool {
-	switch code {
-	case protocol.CodeTokenExpired, protocol.CodeTokenRevoked, protocol.CodeInvalidAuth, protocol.CodeNotAuthed, protocol.CodeAccountInactive:
-		return true
-	}
-	return false
 }
 
 // welcome attaches the session, says hello, what it missed, and the boot. All of that stands before every live event.
@@ -286,6 +277,9 @@ func (s *Session) welcome() (outcome string, err error) {
 		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
 		err = s.identify()
 	}
+	s.mu.Lock()
+	s.replayed = resumed.Told
+	s.mu.Unlock()
 	past, count := s.past(resumed.Events)
 	s.hello(resumed, count)
 	if err != nil {

@@ -81,30 +81,48 @@ func (s *Session) badgeLater(ch protocol.ChannelID) {
 	}
 }
 
-// tellBadges is the keeper's, once a second. What a pong has told within it waits for the next one.
+// tellBadges is the keeper's, once a second: that is how often a channel's badge is told.
 func (s *Session) tellBadges() {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	if s.told {
-		s.told = false
+	if !s.badgesWait() {
 		return
 	}
+	// Read before they are told: then all that came up to there has been.
+	if token := s.edge.doors.Hub.Served(s); s.sendBadgesLocked() {
+		s.safe = token
+	}
+}
+
+// sendBadges tells the badges before their second is over.
+func (s *Session) sendBadges() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	s.sendBadgesLocked()
 }
 
-// sendBadges tells the badges before their second is over. It reports whether all have been told: not while the node
-// does not know the user's state.
-func (s *Session) sendBadges() bool {
+// resumeToken returns the token of a place up to which the client was told everything, its badges included: while some
+// wait, that of when none did. It is "" if there is none yet.
+func (s *Session) resumeToken() string {
+	token := s.edge.doors.Hub.Served(s)
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	told, all := s.sendBadgesLocked()
-	s.told = s.told || told
-	return all
+	if s.badgesWait() {
+		return s.safe
+	}
+	return token
+}
+
+func (s *Session) badgesWait() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.badges) > 0
 }
 
 // sendBadgesLocked tells the last state of the channels out of view that have moved. telling must be held: then, when it
-// returns, none is on its way either.
-func (s *Session) sendBadgesLocked() (told, all bool) {
+// returns, none is on its way either. It reports whether all have been told: not while the node does not know the user's
+// state.
+func (s *Session) sendBadgesLocked() (all bool) {
 	var few [fewBadges]protocol.ChannelID
 	moved := few[:0]
 	s.mu.Lock()
@@ -135,12 +153,11 @@ func (s *Session) sendBadgesLocked() (told, all bool) {
 		case m.Channel == "":
 			continue // Not theirs any more: the event that says so has told.
 		}
-		told = true
 		s.edge.metrics.badges.Inc()
 		s.deliver(wireText(protocol.MustMarshal(protocol.BadgeFrame{
 			Type: protocol.FrameBadge, Channel: ch, Latest: m.Latest.OrZero(), LastRead: m.LastRead.OrZero(),
 			MentionCount: m.MentionCount, HasUnreads: m.Latest > m.LastRead,
-		})), protocol.ClassMessage)
+		})), protocol.ClassMessage, nil)
 	}
-	return told, all
+	return all
 }

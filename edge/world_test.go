@@ -155,7 +155,8 @@ func (w *fakeWriter) events() []*protocol.Event {
 type fakeHub struct {
 	during func(s *Session) error
 	resume func(from protocol.ResumeToken) Resumed
-	served func() // runs within Served, if set
+	served func()        // runs within Served, if set
+	heard  atomic.Uint64 // how far the token of Served is above 2
 
 	mu       sync.Mutex
 	sessions map[*Session]bool
@@ -183,7 +184,7 @@ func (h *fakeHub) Served(s *Session) string {
 	if h.served != nil {
 		h.served()
 	}
-	return protocol.ResumeToken{User: s.User(), Position: 2}.String()
+	return protocol.ResumeToken{User: s.User(), Position: 2 + protocol.Position(h.heard.Load())}.String()
 }
 
 func (h *fakeHub) Detach(s *Session) {

@@ -35,10 +35,10 @@ func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
 	w := wiresOf(ev, shared)
 	objects, frame := s.frame(ev, w, &s.given)
 	if objects != nil {
-		s.deliver(objects, protocol.ClassMessage) // It is remembered as given, so it may not give way.
+		s.deliver(objects, protocol.ClassMessage, ev) // It is remembered as given, so it may not give way.
 	}
 	if frame != nil {
-		s.deliver(frame, ev.Class)
+		s.deliver(frame, ev.Class, ev)
 	}
 }
 
@@ -59,25 +59,27 @@ func (s *Session) frame(ev *protocol.Event, w *wires, g *given) (objects, frame 
 // say puts a frame of ours into the outbox.
 func (s *Session) say(frame any) { s.put(wireText(protocol.MustMarshal(frame)), protocol.ClassControl) }
 
-// deliver adds an event's frame, behind the boot if that is not out yet.
-func (s *Session) deliver(frame []byte, class protocol.Class) { s.add(frame, class, true) }
+// deliver adds the frame of an event, or one of ours that stands for events (nil), behind the boot if that is not out yet.
+func (s *Session) deliver(frame []byte, class protocol.Class, ev *protocol.Event) {
+	s.add(frame, class, true, ev)
+}
 
 // put adds a frame to the outbox and sees to it that it is written.
-func (s *Session) put(frame []byte, class protocol.Class) { s.add(frame, class, false) }
+func (s *Session) put(frame []byte, class protocol.Class) { s.add(frame, class, false, nil) }
 
-func (s *Session) add(frame []byte, class protocol.Class, event bool) {
+func (s *Session) add(frame []byte, class protocol.Class, live bool, ev *protocol.Event) {
 	m := s.edge.metrics
 	s.mu.Lock()
-	if s.ending {
+	if s.ending || s.toldLocked(ev) {
 		s.mu.Unlock()
 		return
 	}
-	box := &s.out
-	if event && s.held {
-		box = &s.early
+	box, it := &s.out, item{frame: frame, class: class}
+	if live && s.held {
+		box, it.event = &s.early, ev
 	}
 	before := box.pushed
-	verdict := box.put(item{frame: frame, class: class}, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
+	verdict := box.put(it, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
 	if n := box.pushed - before; n > 0 {
 		m.dropped[protocol.ClassEphemeral].Add(float64(n))
 	}
@@ -147,6 +149,10 @@ func (s *Session) release() {
 	s.held = false
 	if !s.ending {
 		for _, it := range s.early.items {
+			if s.toldLocked(it.event) {
+				continue
+			}
+			it.event = nil
 			s.out.add(it)
 		}
 		s.writeLocked()

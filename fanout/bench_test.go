@@ -23,7 +23,9 @@ func BenchmarkPublish(b *testing.B) {
 			f := newFixture(b)
 			for i := range n {
 				user := protocol.UserID(fmt.Sprint("U", i))
-				f.Attach(&null{user: user}, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role) { return []protocol.ChannelID{"C1"}, protocol.RoleMember })
+				f.Attach(&null{user: user}, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) {
+					return []protocol.ChannelID{"C1"}, protocol.RoleMember, true
+				})
 			}
 			ev := message("C1", `{"type":"message"}`)
 			b.ReportAllocs()
@@ -45,7 +47,7 @@ func BenchmarkAttach(b *testing.B) {
 	r := &null{user: "UA"}
 	b.ReportAllocs()
 	for b.Loop() {
-		f.Attach(r, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role) { return channels, protocol.RoleMember })
+		f.Attach(r, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true })
 		f.Detach(r)
 	}
 }

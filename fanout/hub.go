@@ -104,7 +104,8 @@ type audience struct {
 	sessions   []Receiver
 	channels   map[protocol.ChannelID]struct{}
 	workspaces []protocol.WorkspaceID
-	// due has the channels that the user's own topic has put them into, and whose own event is still to come.
+	// due has the channels that the user's own topic has put them into, and whose own event is still to come: also if it
+	// has taken them out again.
 	due map[protocol.ChannelID]struct{}
 	// came has the channels whose own event has put the user into them, with its position, while the user's topic is
 	// still to tell of it. At most maxCame: see cameLocked.
@@ -124,24 +125,34 @@ func New(o Options) *Hub {
 	return h
 }
 
-// Attach lets r hear of everything that concerns id. now is called under the hub's lock and returns the channels that
-// the user is in and their role, for the identity's may be older; it must not call the hub. An event that the cache had
-// applied before is in what now returns; all others will be delivered. One that is just being delivered may be both.
-func (h *Hub) Attach(r Receiver, id protocol.Identity, now func() ([]protocol.ChannelID, protocol.Role)) {
+// Standing tells the channels that a user is in and their role, for the identity's may be older. ok is false if that is
+// not known any more. It is called under the hub's lock and must not call the hub.
+type Standing func() (channels []protocol.ChannelID, role protocol.Role, ok bool)
+
+// Attach lets r hear of everything that concerns id. An event that the cache had applied before is in what now returns;
+// all others will be delivered. One that is just being delivered may be both. It reports whether r is attached: not if
+// now is not ok.
+func (h *Hub) Attach(r Receiver, id protocol.Identity, now Standing) bool {
 	h.doors.Lock()
 	defer h.doors.Unlock()
-	if h.attach(r, id, now) {
+	first, ok := h.attach(r, id, now)
+	if first {
 		h.presence.Report([]protocol.UserID{id.User}, nil)
 	}
+	return ok
 }
 
-// attach reports whether it is the user's first session. It wants doors.
-func (h *Hub) attach(r Receiver, id protocol.Identity, now func() ([]protocol.ChannelID, protocol.Role)) (first bool) {
+// attach reports whether it is the user's first session, and whether it is attached. It wants doors.
+func (h *Hub) attach(r Receiver, id protocol.Identity, now Standing) (first, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions[r] != nil {
 		h.logger.Error("session attached twice")
-		return false
+		return false, true
+	}
+	channels, role, ok := now()
+	if !ok {
+		return false, false
 	}
 	a := h.users[id.User]
 	first = a == nil
@@ -149,8 +160,7 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, now func() ([]protocol.Ch
 		a = &audience{user: id.User, channels: make(map[protocol.ChannelID]struct{})}
 		h.users[id.User] = a
 	}
-	var channels []protocol.ChannelID
-	channels, a.role = now()
+	a.role = role
 	a.sessions = append(slices.Clip(a.sessions), r)
 	h.sessions[r] = &session{audience: a}
 	// The first session of a user brings their channels. A later one may know of more, when the first came while a
@@ -168,7 +178,7 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, now func() ([]protocol.Ch
 		}
 		h.workspaces[w][a] = struct{}{}
 	}
-	return first
+	return first, true
 }
 
 // Detach undoes Attach and forgets what r watches. For a receiver that is not attached it does nothing.

@@ -99,7 +99,7 @@ func newFixtureWith(_ testing.TB, c Config) *fixture {
 
 func (f *fixture) attach(user protocol.UserID, role protocol.Role, channels ...protocol.ChannelID) *ear {
 	e := &ear{user: user}
-	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, func() ([]protocol.ChannelID, protocol.Role) { return channels, role })
+	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, role, true })
 	return e
 }
 
@@ -234,7 +234,7 @@ func TestPublish_WorkspaceAsksForThoseWhoAreNotFull(t *testing.T) {
 	f := newFixture(t)
 	a, g := f.attach("UA", protocol.RoleAdmin), f.attach("UG", protocol.RoleGuest)
 	stranger := &ear{user: "UX"}
-	f.Attach(stranger, protocol.Identity{User: "UX", Workspace: "T2", Workspaces: []protocol.WorkspaceID{"T2", "T3"}, Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role) { return nil, protocol.RoleMember })
+	f.Attach(stranger, protocol.Identity{User: "UX", Workspace: "T2", Workspaces: []protocol.WorkspaceID{"T2", "T3"}, Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return nil, protocol.RoleMember, true })
 	f.allow = func(u protocol.UserID, ev *protocol.Event) bool {
 		return u == "UG" && string(ev.Payload) == "about a friend"
 	}
@@ -300,7 +300,7 @@ func TestAttach_ReportsFirstAndLastSession(t *testing.T) {
 	f.Publish(message("C2", "the second knew more"))
 	wantHeard(t, a1, "the second knew more")
 
-	f.Attach(a1, protocol.Identity{User: "UA"}, func() ([]protocol.ChannelID, protocol.Role) { t.Error("attached twice"); return nil, "" })
+	f.Attach(a1, protocol.Identity{User: "UA"}, func() ([]protocol.ChannelID, protocol.Role, bool) { t.Error("attached twice"); return nil, "", true })
 	f.Detach(a1)
 	f.Detach(a1)
 	wantTold(t, f.door)

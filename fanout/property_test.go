@@ -46,8 +46,8 @@ func TestHub_AgreesWithTheRules(t *testing.T) {
 			"attach": func(t *rapid.T) {
 				u := user.Draw(t, "user")
 				e := &ear{user: u}
-				f.Attach(e, protocol.Identity{User: u, Workspace: "T1", Role: roles[u]}, func() ([]protocol.ChannelID, protocol.Role) {
-					return slices.DeleteFunc(slices.Clone(channels), func(ch protocol.ChannelID) bool { return !in[ch][u] }), roles[u]
+				f.Attach(e, protocol.Identity{User: u, Workspace: "T1", Role: roles[u]}, func() ([]protocol.ChannelID, protocol.Role, bool) {
+					return slices.DeleteFunc(slices.Clone(channels), func(ch protocol.ChannelID) bool { return !in[ch][u] }), roles[u], true
 				})
 				ears = append(ears, e)
 			},

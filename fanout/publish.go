@@ -7,10 +7,15 @@ import (
 // Publish delivers an event that the cache has applied. Events of one topic are published in their order, from one
 // goroutine. Events without payload move members and are not delivered. When Publish returns, every receiver has the
 // frame.
-func (h *Hub) Publish(ev *protocol.Event) {
+func (h *Hub) Publish(ev *protocol.Event) { h.PublishAfter(func() {}, ev) }
+
+// PublishAfter is Publish, with apply called just before: AttachSince finds either both done or none. apply must not call
+// the hub.
+func (h *Hub) PublishAfter(apply func(), ev *protocol.Event) {
 	h.metrics.received(ev.Type)
 	h.publishing.Lock()
 	defer h.publishing.Unlock()
+	apply()
 	if user, ok := protocol.PresenceOf(ev.Topic); ok {
 		h.publishPresence(ev, user)
 		return

@@ -233,12 +233,11 @@ func (l *replayLog) trimLocked() {
 // past of each topic that concerns it now, which nobody else tells. The two are one step: an event is either in the past
 // or delivered. Who may hear what of a channel's past depends on when the user was in it, which only their own topic
 // tells: that is the caller's business.
-func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now func() ([]protocol.ChannelID, protocol.Role), since protocol.Position) []Past {
+func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now Standing, since protocol.Position) (pasts []Past, ok bool) {
 	h.doors.Lock()
 	defer h.doors.Unlock()
 	h.publishing.Lock()
-	first := h.attach(r, id, now)
-	var pasts []Past
+	first, ok := h.attach(r, id, now)
 	h.mu.RLock()
 	h.log.mu.Lock()
 	if s := h.sessions[r]; s != nil {
@@ -252,7 +251,7 @@ func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now func() ([]protoc
 	if first {
 		h.presence.Report([]protocol.UserID{id.User}, nil)
 	}
-	return pasts
+	return pasts, ok
 }
 
 // topics returns the topics that concern a user: their own, their workspaces', their channels'. It wants Hub.mu.
@@ -285,7 +284,9 @@ func (h *Hub) joined(ev *protocol.Event) {
 			return
 		}
 		_, in := a.channels[e.Channel]
-		delete(a.due, e.Channel)
+		if e.Op == protocol.OpMemberAdded {
+			delete(a.due, e.Channel)
+		} // Else what the channel is still to tell, of the time before, stays due: should that be lost, they must hear so.
 		came, heard := a.came[e.Channel]
 		heard = heard && came >= ev.Position // The channel has told it all, and perhaps that they went again.
 		if came <= ev.Position {

@@ -28,12 +28,76 @@ func payloads(events []*protocol.Event) (list []string) {
 
 func (f *fixture) attachSince(user protocol.UserID, since protocol.Position, channels ...protocol.ChannelID) (*ear, map[protocol.Topic]Past) {
 	e := &ear{user: user}
-	pasts := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role) { return channels, protocol.RoleMember }, since)
+	pasts, _ := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true }, since)
 	byTopic := make(map[protocol.Topic]Past)
 	for _, p := range pasts {
 		byTopic[p.Topic] = p
 	}
 	return e, byTopic
+}
+
+// TestAttach_NotWithoutAStanding: whoever's channels are not known must not begin with those of before.
+func TestAttach_NotWithoutAStanding(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("C1", 0, 0)
+	e := &ear{user: "UA"}
+	unknown := func() ([]protocol.ChannelID, protocol.Role, bool) {
+		return []protocol.ChannelID{"C1"}, protocol.RoleMember, false
+	}
+	id := protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}
+	if f.Attach(e, id, unknown) {
+		t.Error("attached")
+	}
+	if _, ok := f.AttachSince(e, id, unknown, 0); ok {
+		t.Error("attached since")
+	}
+	f.Publish(say("C1", 1))
+	f.Publish(say("T1", 1))
+	wantHeard(t, e)
+	if n := f.Len(); n != 0 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+// TestPublishAfter_IsOneStep: the cache had applied an event that took somebody out of a channel, the hub was still to
+// publish it. A session that was attached in between was not in the channel, and nobody told it that event.
+func TestPublishAfter_IsOneStep(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("C1", 0, 0)
+	in := []protocol.ChannelID{"C1"}
+	e, attached, done := &ear{user: "UA"}, make(chan bool, 1), make(chan bool)
+	f.PublishAfter(func() {
+		in = nil
+		go func() {
+			defer close(done)
+			f.AttachSince(e, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) {
+				attached <- true
+				return in, protocol.RoleMember, true
+			}, 0)
+		}()
+		select {
+		case <-attached:
+			t.Error("attached between the cache and the hub")
+		case <-time.After(20 * time.Millisecond): // for it to come too early
+		}
+	}, say("C1", 1, removed("C1", "UA")))
+	<-done
+}
+
+// TestForget_WhoCameAndWent: the user's own topic has told of a coming and a going, and then the channel's, which was still
+// to tell of both, is reset. Nobody told the user that something was lost.
+func TestForget_WhoCameAndWent(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("UA", 0, 0)
+	f.attachSince("UA", 0)
+	for i, effect := range []protocol.Effect{added("C1", "UA"), removed("C1", "UA")} {
+		f.Publish(say("UA", i+1, effect))
+	}
+	lost := 0
+	f.Forget("C1", func(Receiver) { lost++ })
+	if lost != 1 {
+		t.Errorf("%d receivers were told", lost)
+	}
 }
 
 func TestAttachSince_TellsThePastOfEachTopic(t *testing.T) {

@@ -74,11 +74,7 @@ func (d doors) Badge(id protocol.Identity, channel protocol.ChannelID) (protocol
 }
 
 // RaiseFloor implements edge.Queries.
-func (d doors) RaiseFloor(user protocol.UserID, p protocol.Position) {
-	if u, _ := d.n.cache.User(user); u != nil {
-		u.RaiseFloor(p)
-	}
-}
+func (d doors) RaiseFloor(user protocol.UserID, p protocol.Position) { d.n.cache.RaiseFloor(user, p) }
 
 // Applied implements edge.Queries.
 func (d doors) Applied() protocol.Position { return d.n.cache.Applied() }

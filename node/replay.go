@@ -21,6 +21,8 @@ type missed struct {
 	events []*protocol.Event
 	gone   []protocol.Topic
 	all    bool
+	// told has the last of events of each channel that the user is not in.
+	told map[protocol.Topic]protocol.Seq
 }
 
 // backlog collects the past of topics for one session, from the hub's memory where that reaches back, else from the
@@ -41,11 +43,6 @@ func (n *Node) missedBy(ctx context.Context, id protocol.Identity, role protocol
 	for i := range pasts {
 		now[pasts[i].Topic] = true
 	}
-	for _, ch := range left {
-		if !now[protocol.Topic(ch)] {
-			pasts = append(pasts, b.former(protocol.Topic(ch)))
-		}
-	}
 	if err := b.collect(ctx, pasts); err != nil {
 		return missed{}, err
 	}
@@ -54,12 +51,23 @@ func (n *Node) missedBy(ctx context.Context, id protocol.Identity, role protocol
 		return missed{all: true}, nil // Nobody can tell which channels the user was in meanwhile.
 	}
 	// Only now is it known which other channels the user was in.
-	var former []fanout.Past
 	for _, m := range moves(b.past[own], id.User) {
-		t := protocol.Topic(m.channel)
-		if _, have := b.past[t]; !have && !b.gone[t] && !now[t] && !slices.ContainsFunc(former, func(p fanout.Past) bool { return p.Topic == t }) {
-			former = append(former, b.former(t))
-		}
+		left = append(left, m.channel)
+	}
+	slices.Sort(left)
+	left = slices.DeleteFunc(slices.Compact(left), func(ch protocol.ChannelID) bool { return now[protocol.Topic(ch)] })
+	if len(left) == 0 {
+		return b.compose(role, now), nil
+	}
+	// The user's own topic may have told of a going that the channel's has not told yet. Nobody will tell what stands before
+	// it live, for the user is not in the channel any more.
+	told := slices.IndexFunc(pasts, func(p fanout.Past) bool { return p.Topic == own })
+	if told < 0 || !n.reaches(ctx, pasts[told].Last) {
+		return missed{all: true}, nil
+	}
+	former := make([]fanout.Past, len(left))
+	for i, ch := range left {
+		former[i] = b.former(protocol.Topic(ch))
 	}
 	if err := b.collect(ctx, former); err != nil {
 		return missed{}, err
@@ -67,7 +75,8 @@ func (n *Node) missedBy(ctx context.Context, id protocol.Identity, role protocol
 	return b.compose(role, now), nil
 }
 
-// former returns the past of a channel that the user is not in now: all of it, however far it goes.
+// former returns the past of a channel that the user is not in now: all of it, however far it goes. The user's own topic
+// may be behind the channel's, so that the hub tells of a coming and going again: missed says up to where it is told here.
 func (b *backlog) former(t protocol.Topic) fanout.Past {
 	past := b.n.hub.Past(t, b.since)
 	past.Seq = ^protocol.Seq(0)
@@ -124,6 +133,12 @@ func (b *backlog) compose(role protocol.Role, now map[protocol.Topic]bool) misse
 		switch protocol.KindOf(protocol.ObjectID(t)) {
 		case protocol.KindChannel:
 			events = heardIn(protocol.ChannelID(t), events, b.user, own, now[t])
+			if !now[t] && len(events) > 0 {
+				if m.told == nil {
+					m.told = make(map[protocol.Topic]protocol.Seq)
+				}
+				m.told[t] = events[len(events)-1].Seq
+			}
 		case protocol.KindWorkspace:
 			if !role.Full() {
 				events = slices.DeleteFunc(slices.Clone(events), func(ev *protocol.Event) bool { return !b.n.query.Allow(b.user, ev) })

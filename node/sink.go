@@ -1,6 +1,7 @@
 package node
 
 import (
+	"flannel/cache"
 	"flannel/fanout"
 	"flannel/protocol"
 )
@@ -10,9 +11,11 @@ type sink struct{ n *Node }
 
 // Event implements upstream.Sink. The cache comes first: nobody hears of a change that the cache does not know yet.
 func (s sink) Event(ev *protocol.Event) {
-	change := s.n.cache.Apply(ev)
-	s.n.query.Moved(change, ev.Position)
-	s.n.hub.Publish(ev)
+	var change cache.Change
+	s.n.hub.PublishAfter(func() {
+		change = s.n.cache.Apply(ev)
+		s.n.query.Moved(change, ev.Position)
+	}, ev)
 	for _, r := range change.Roles {
 		if s.n.hub.SetRole(r.User, r.Role) {
 			// A session's identity says whose public things it sees. It does not change: who becomes a guest, or a full
@@ -48,6 +51,7 @@ func (s sink) Unfollowed(t protocol.Topic) {
 func (s sink) Watermark(p protocol.Position) {
 	s.n.cache.Watermark(p)
 	s.n.hub.Watermark(p)
+	s.n.query.Reached(p)
 	s.n.applied.raise(p)
 	s.n.edge.Advanced(p)
 }

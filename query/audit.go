@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,31 +105,50 @@ func (s *Service) auditObjects(ctx context.Context, left map[protocol.ObjectID]p
 	}
 	for owner, ids := range owners {
 		atLeast := s.cache.Applied()
-		answer, err := load(ctx, s.config.LoadTimeout, func(ctx context.Context) (*protocol.ObjectsAnswer, error) {
+		answers, err := load(ctx, s.config.LoadTimeout, func(ctx context.Context) ([]*protocol.ObjectsAnswer, error) {
 			return s.loader.Objects(ctx, owner, ids, atLeast)
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil || answer.Position < atLeast {
-			s.metrics.audit.objects[auditFailed].Add(float64(len(ids)))
-			for _, id := range ids {
-				delete(left, id)
-			}
+		if err != nil {
+			s.auditFailed(ids, left)
 			continue
 		}
-		s.reached(ctx, answer.Position)
+		for _, answer := range answers {
+			s.auditAnswer(ctx, answer, atLeast, left)
+		}
+	}
+}
+
+// auditAnswer compares objects with an answer.
+func (s *Service) auditAnswer(ctx context.Context, answer *protocol.ObjectsAnswer, atLeast protocol.Position, left map[protocol.ObjectID]protocol.WorkspaceID) {
+	if answer.Position < atLeast {
+		ids := slices.Clone(answer.Missing)
 		for i := range answer.Objects {
-			o := &answer.Objects[i]
-			if s.auditObject(o.ID, o, answer.Position) {
-				delete(left, o.ID)
-			}
+			ids = append(ids, answer.Objects[i].ID)
 		}
-		for _, id := range answer.Missing {
-			if s.auditObject(id, nil, answer.Position) {
-				delete(left, id)
-			}
+		s.auditFailed(ids, left)
+		return
+	}
+	s.reached(ctx, answer.Position)
+	for i := range answer.Objects {
+		o := &answer.Objects[i]
+		if s.auditObject(o.ID, o, answer.Position) {
+			delete(left, o.ID)
 		}
+	}
+	for _, id := range answer.Missing {
+		if s.auditObject(id, nil, answer.Position) {
+			delete(left, id)
+		}
+	}
+}
+
+func (s *Service) auditFailed(ids []protocol.ObjectID, left map[protocol.ObjectID]protocol.WorkspaceID) {
+	s.metrics.audit.objects[auditFailed].Add(float64(len(ids)))
+	for _, id := range ids {
+		delete(left, id)
 	}
 }
 

@@ -122,6 +122,9 @@ func (r *reader) channelArg(args json.RawMessage) (protocol.ChannelID, error) {
 // membershipQuery parts a list of users into those who are in a channel and those who are not.
 func membershipQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	ch, err := r.channelArg(args)
+	if err == nil {
+		err = r.permitted() // A public channel is shown on stale permission; who is in it is not.
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -180,6 +180,7 @@ func (r *reader) memberPage(ch protocol.ChannelID, from protocol.UserID, limit i
 			if err != nil {
 				return nil, "", asError(err)
 			}
+			r.user.RaiseFloor(answer.Position) // The next page may not be older than this one.
 			got, more = answer.Users, answer.NextCursor != ""
 		}
 		if len(got) == 0 {

@@ -143,20 +143,23 @@ const maxAgain = 3
 func (s *Service) fetch(ctx context.Context, workspace protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) loaded {
 	var objects []protocol.Object
 	for range maxAgain {
-		answer, err := s.loader.Objects(ctx, workspace, ids, atLeast)
+		answers, err := s.loader.Objects(ctx, workspace, ids, atLeast)
 		if err != nil {
 			return loaded{objects, asError(err)}
 		}
-		if answer.Position < atLeast {
-			return loaded{objects, unavailable("the backend answered from the past")}
+		var outrun []protocol.ObjectID
+		for _, answer := range answers {
+			if answer.Position < atLeast {
+				return loaded{objects, unavailable("the backend answered from the past")}
+			}
+			s.metrics.objects[sourceLoad].Add(float64(len(answer.Objects)))
+			served, again := s.cache.Fill(answer)
+			objects, outrun = append(objects, served...), append(outrun, again...)
 		}
-		s.metrics.objects[sourceLoad].Add(float64(len(answer.Objects)))
-		served, again := s.cache.Fill(answer)
-		objects = append(objects, served...)
-		if len(again) == 0 {
+		if len(outrun) == 0 {
 			return loaded{objects: objects}
 		}
-		ids, atLeast = again, max(atLeast, s.cache.Known())
+		ids, atLeast = outrun, max(atLeast, s.cache.Known())
 	}
 	return loaded{objects, unavailable("objects change faster than they can be loaded")}
 }

@@ -80,8 +80,11 @@ func (s *Service) prefetch(workspace protocol.WorkspaceID, ids []protocol.Object
 		if len(mine) == 0 {
 			return
 		}
-		answer, err := s.loader.Objects(ctx, workspace, mine, s.cache.Applied())
-		if err == nil {
+		answers, err := s.loader.Objects(ctx, workspace, mine, s.cache.Applied())
+		if err != nil {
+			return
+		}
+		for _, answer := range answers {
 			s.cache.Fill(answer)
 		}
 	})

@@ -38,13 +38,14 @@ func (s *Service) reader(ctx context.Context, id *protocol.Identity) (*reader, e
 	r := &reader{s: s, ctx: ctx, id: id, user: u, workspace: id.Workspace, full: u.Role().Full(), fresh: fresh, floor: u.Floor()}
 	if r.floor > s.cache.Applied() && s.loader.Live() {
 		// The user wrote something that has not come back as an event: go past the cache.
-		boot, _, err := s.loader.Boot(ctx, id.User, r.floor)
+		boot, at, err := s.loader.Boot(ctx, id.User, r.floor)
 		if err != nil {
 			return nil, asError(err)
 		}
 		if boot.Error != "" {
 			return nil, &protocol.Error{Code: boot.Error}
 		}
+		u.RaiseFloor(at) // The next answer may not be older than this one.
 		r.own, r.full, r.fresh = boot.Memberships, boot.Role.Full(), true
 		if r.own == nil {
 			r.own = []protocol.Membership{}

@@ -77,7 +77,7 @@ func (c *Config) Validate() error {
 type Loader interface {
 	Identify(ctx context.Context, token string) (protocol.Identity, protocol.Position, error)
 	Boot(ctx context.Context, user protocol.UserID, atLeast protocol.Position) (protocol.UserBoot, protocol.Position, error)
-	Objects(ctx context.Context, workspace protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) (*protocol.ObjectsAnswer, error)
+	Objects(ctx context.Context, workspace protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) ([]*protocol.ObjectsAnswer, error)
 	Members(ctx context.Context, req protocol.MembersRequest) (*protocol.MembersAnswer, error)
 	List(ctx context.Context, req protocol.ListRequest) (*protocol.ListAnswer, error)
 	// Follow adds one reference to each topic and waits until all are followed. If it fails it holds none.
@@ -132,6 +132,8 @@ type Service struct {
 	// holds one reference for it. Never held across a call that may block.
 	mu   sync.Mutex
 	held map[protocol.UserID]*holding
+	// leaving has what is given back when Reached says so.
+	leaving []leaving
 }
 
 // New returns a service. Close it when no call is under way any more.

@@ -81,16 +81,23 @@ func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *prot
 		return nil, err
 	}
 	for range maxOutrun {
-		boot, at, err := s.loader.Boot(ctx, id.User, s.cache.Applied())
+		applied := s.cache.Applied()
+		boot, at, err := s.loader.Boot(ctx, id.User, applied)
 		if err != nil {
 			return nil, asError(err)
 		}
 		if boot.Error != "" {
 			return nil, &protocol.Error{Code: boot.Error}
 		}
+		// The boot may be ahead of the stream, and the user have sessions already, which are still to hear what happened in a
+		// channel that they came to since.
+		from := at
+		if applied > 0 {
+			from = min(at, applied)
+		}
 		channels := make([]protocol.TopicState, 0, len(boot.Memberships))
 		for i := range boot.Memberships {
-			channels = append(channels, protocol.TopicState{Topic: protocol.Topic(boot.Memberships[i].Channel), Position: &at})
+			channels = append(channels, protocol.TopicState{Topic: protocol.Topic(boot.Memberships[i].Channel), Position: &from})
 		}
 		if err := s.follow(ctx, h, channels); err != nil {
 			return nil, err
@@ -103,7 +110,7 @@ func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *prot
 		if err != nil {
 			return nil, asError(err)
 		}
-		if err := s.reconcile(ctx, h, u, at); err != nil {
+		if err := s.reconcile(ctx, h, u, from); err != nil {
 			return nil, err
 		}
 		if kept, _ := s.cache.User(id.User); kept != u {
@@ -215,9 +222,9 @@ func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.Topi
 }
 
 // reconcile makes h follow exactly the channels that the state has now, which differ from those of the boot at the
-// position at by what happened meanwhile. After the pass that finds nothing missing, Moved keeps it so: mu is held
+// position that channels are followed from by what happened meanwhile. After the pass that finds nothing missing, Moved keeps it so: mu is held
 // across the snapshot, which puts every change either into it or after it.
-func (s *Service) reconcile(ctx context.Context, h *holding, u *cache.User, at protocol.Position) error {
+func (s *Service) reconcile(ctx context.Context, h *holding, u *cache.User, from protocol.Position) error {
 	for {
 		var missing []protocol.TopicState
 		var gone []protocol.Topic
@@ -228,7 +235,7 @@ func (s *Service) reconcile(ctx context.Context, h *holding, u *cache.User, at p
 			t := protocol.Topic(m.Channel)
 			member[t] = true
 			if !h.has(t) {
-				missing = append(missing, protocol.TopicState{Topic: t, Position: &at})
+				missing = append(missing, protocol.TopicState{Topic: t, Position: &from})
 			}
 		}
 		h.topics = slices.DeleteFunc(h.topics, func(t protocol.Topic) bool {
@@ -270,16 +277,16 @@ func (s *Service) loaded(user protocol.UserID, h *holding, u *cache.User) {
 
 // Moved keeps what is followed in step with memberships: node calls it for every event with what cache.Apply returned
 // for it and the event's position, in order, and follows and unfollows no channels of users itself. A channel is
-// followed from just below the position, because the same commit has the event that tells the others of the join.
-// Moved does not block.
+// followed from just below the position, because the same commit has the event that tells the others of the join; it is
+// given back by Reached. Moved does not block.
 func (s *Service) Moved(c cache.Change, at protocol.Position) {
 	defer s.acquaintMoved(&c)
-	if len(c.Joined) == 0 && len(c.Left) == 0 {
+	if len(c.Joined) == 0 && len(c.Left) == 0 && len(c.Passed) == 0 {
 		return
 	}
+	above := at
 	at = max(at, 1) - 1
 	var follow []protocol.TopicState
-	var unfollow []protocol.Topic
 	s.mu.Lock()
 	for _, j := range c.Joined {
 		if h := s.held[j.User]; h != nil && h.add(protocol.Topic(j.Channel)) {
@@ -288,14 +295,54 @@ func (s *Service) Moved(c cache.Change, at protocol.Position) {
 	}
 	for _, l := range c.Left {
 		if h := s.held[l.User]; h != nil && h.remove(protocol.Topic(l.Channel)) {
-			unfollow = append(unfollow, protocol.Topic(l.Channel))
+			s.leaving = append(s.leaving, leaving{protocol.Topic(l.Channel), above, s.now()})
+		}
+	}
+	for _, p := range c.Passed { // The user's sessions are still to hear what happened while they were in.
+		if s.held[p.User] != nil {
+			follow = append(follow, protocol.TopicState{Topic: protocol.Topic(p.Channel), Position: &at})
+			s.leaving = append(s.leaving, leaving{protocol.Topic(p.Channel), p.Until, s.now()})
 		}
 	}
 	s.mu.Unlock()
 	if len(follow) > 0 {
 		s.loader.FollowAsync(follow)
 	}
-	s.unfollow(unfollow)
+}
+
+// leaving is the topic of a channel that a user has left at a position.
+type leaving struct {
+	topic protocol.Topic
+	at    protocol.Position
+	since time.Time
+}
+
+// lingerMost bounds how long a topic is followed for somebody who has left, and with it how many there are.
+const lingerMost = time.Minute
+
+// Reached says that all events up to p of what is followed have been applied. node calls it where it calls Moved. A
+// channel that its last user has left is given back only now: what happened in it before may have come later than the
+// user's own topic, and is theirs.
+func (s *Service) Reached(p protocol.Position) {
+	s.mu.Lock()
+	if len(s.leaving) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	var back []protocol.Topic
+	now := s.now()
+	s.leaving = slices.DeleteFunc(s.leaving, func(l leaving) bool {
+		over := l.at <= p && s.cache.Follows(l.topic) || now.Sub(l.since) > lingerMost
+		if over {
+			back = append(back, l.topic)
+		}
+		return over
+	})
+	if len(s.leaving) == 0 {
+		s.leaving = nil
+	}
+	s.mu.Unlock()
+	s.unfollow(back)
 }
 
 // Drop gives back what was followed for a state that the cache has expired. It does nothing if the user has a newer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,10 @@ func TestUser_FollowsAndGivesBack(t *testing.T) {
 
 	w.join(shared, bob)
 	w.leave(random, bob)
+	if topics := w.followed(); !slices.Contains(topics, protocol.Topic(random)) {
+		t.Error("a channel is given back before what happened in it until bob left has come")
+	}
+	w.service.Reached(w.cache.Applied())
 	if got := fmt.Sprint(w.followed()); got != "[C0000001 C0000003 C0000005 C0000006 D0000001 G0000001 T0000001 U0000002]" {
 		t.Errorf("moved: %s", got)
 	}
@@ -366,10 +371,10 @@ func TestReader_ReadsItsWrites(t *testing.T) {
 // past answers loads from before the position asked for.
 type past struct{ *world }
 
-func (p past) Objects(ctx context.Context, ws protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) (*protocol.ObjectsAnswer, error) {
+func (p past) Objects(ctx context.Context, ws protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) ([]*protocol.ObjectsAnswer, error) {
 	a, err := p.world.Objects(ctx, ws, ids, atLeast)
 	if err == nil && atLeast > 0 {
-		a.Position = atLeast - 1
+		a[0].Position = atLeast - 1
 	}
 	return a, err
 }
@@ -391,5 +396,60 @@ func TestLoads_FromThePastAreRefused(t *testing.T) {
 	}
 	if _, freshness := w.cache.User(bob); freshness != cache.Missing {
 		t.Errorf("state is %v", freshness)
+	}
+}
+
+// TestMoved_WhoCameAndWentBeforeTheStateWasLoaded: bob's state is loaded ahead of the stream, which then tells of a coming
+// that is over. The channel must be followed until the stream has come to the going: his sessions are to hear of it.
+func TestMoved_WhoCameAndWentBeforeTheStateWasLoaded(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.service.User(t.Context(), w.id(bob)); err != nil {
+		t.Fatal(err)
+	}
+	const passed = protocol.Topic("C0000099")
+	w.service.Moved(cache.Change{Passed: []cache.Passage{{Move: cache.Move{User: bob, Channel: protocol.ChannelID(passed)}, Until: 50}}}, 40)
+	if !slices.Contains(w.followed(), passed) {
+		t.Errorf("followed: %v", w.followed())
+	}
+	w.service.Reached(49)
+	if !slices.Contains(w.followed(), passed) {
+		t.Error("given back too early")
+	}
+	w.service.Reached(50)
+	if slices.Contains(w.followed(), passed) {
+		t.Error("not given back")
+	}
+}
+
+// spy notes from where channels are followed.
+type spy struct {
+	*world
+	from map[protocol.Topic]*protocol.Position
+}
+
+func (s spy) Follow(ctx context.Context, topics []protocol.TopicState) error {
+	for _, t := range topics {
+		s.from[t.Topic] = t.Position
+	}
+	return s.world.Follow(ctx, topics)
+}
+
+// TestUser_ChannelsAreFollowedFromWhereTheStreamIs: a boot that is ahead of the stream has channels that the user came to
+// since. They were followed from the boot's position on, and sessions that were there already never heard of the coming.
+func TestUser_ChannelsAreFollowedFromWhereTheStreamIs(t *testing.T) {
+	w := newWorld(t)
+	w.join(shared, bob)
+	w.cache.Watermark(w.at)
+	applied := w.cache.Applied()
+	s := spy{w, make(map[protocol.Topic]*protocol.Position)}
+	w.service.loader = s
+	w.mu.Lock()
+	w.at += 5
+	w.mu.Unlock()
+	if _, err := w.service.User(t.Context(), w.id(bob)); err != nil {
+		t.Fatal(err)
+	}
+	if at := s.from[protocol.Topic(shared)]; applied == 0 || at == nil || *at > applied {
+		t.Errorf("followed from %v, applied %d", at, applied)
 	}
 }

@@ -298,7 +298,7 @@ func (w *world) Boot(ctx context.Context, user protocol.UserID, atLeast protocol
 	return b, at, nil
 }
 
-func (w *world) Objects(ctx context.Context, _ protocol.WorkspaceID, ids []protocol.ObjectID, _ protocol.Position) (*protocol.ObjectsAnswer, error) {
+func (w *world) Objects(ctx context.Context, _ protocol.WorkspaceID, ids []protocol.ObjectID, _ protocol.Position) ([]*protocol.ObjectsAnswer, error) {
 	if len(ids) > protocol.MaxObjectIDs {
 		return nil, protocol.Errorf(protocol.CodeInvalidArgs, "%d ids", len(ids))
 	}
@@ -316,7 +316,7 @@ func (w *world) Objects(ctx context.Context, _ protocol.WorkspaceID, ids []proto
 			a.Missing = append(a.Missing, id)
 		}
 	}
-	return a, nil
+	return []*protocol.ObjectsAnswer{a}, nil
 }
 
 func (w *world) Members(ctx context.Context, req protocol.MembersRequest) (*protocol.MembersAnswer, error) {

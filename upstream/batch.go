@@ -100,13 +100,8 @@ func (b *batcher[G, K, V]) past(ctx context.Context, group G, keys []K, from []p
 	var lowest protocol.Position
 	first := true
 	for w, ks := range waits {
-		select {
-		case <-w.done:
-		case <-ctx.Done():
-			return nil, 0, gaveUp(ctx, "a load")
-		}
-		if w.err != nil {
-			return nil, 0, w.err
+		if err := w.wait(ctx); err != nil {
+			return nil, 0, err
 		}
 		if first || w.position < lowest {
 			lowest, first = w.position, false
@@ -118,6 +113,43 @@ func (b *batcher[G, K, V]) past(ctx context.Context, group G, keys []K, from []p
 		}
 	}
 	return answers, lowest, nil
+}
+
+// part is what one load answered of the keys of a call.
+type part[K, V any] struct {
+	keys     []K
+	answers  []V // the zero value for a key without an answer
+	position protocol.Position
+}
+
+// parts is get, told load by load, for answers that are worth nothing without the position that they are as of.
+func (b *batcher[G, K, V]) parts(ctx context.Context, group G, keys []K, atLeast protocol.Position) ([]part[K, V], error) {
+	waits, err := b.join(group, keys, nil, atLeast)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]part[K, V], 0, len(waits))
+	for w, ks := range waits {
+		if err := w.wait(ctx); err != nil {
+			return nil, err
+		}
+		p := part[K, V]{keys: ks, answers: make([]V, len(ks)), position: w.position}
+		for i, k := range ks {
+			p.answers[i] = w.answers[k]
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// wait waits for the answers.
+func (w *batch[G, K, V]) wait(ctx context.Context) error {
+	select {
+	case <-w.done:
+		return w.err
+	case <-ctx.Done():
+		return gaveUp(ctx, "a load")
+	}
 }
 
 // join puts each key into a batch and returns which key waits for which.

@@ -61,7 +61,7 @@ func BenchmarkObjects_Batched(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			id := protocol.ObjectID(fmt.Sprintf("U%d", n.Add(1)))
-			if a, err := u.Objects(b.Context(), "T1", []protocol.ObjectID{id}, 0); err != nil || len(a.Objects) != 1 {
+			if a, err := objects(b.Context(), u, "T1", []protocol.ObjectID{id}, 0); err != nil || len(a.Objects) != 1 {
 				b.Errorf("%+v, %v", a, err)
 				return
 			}
@@ -85,7 +85,7 @@ func BenchmarkObjects_FullLoad(b *testing.B) {
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if a, err := u.Objects(b.Context(), "T1", ids, 0); err != nil || len(a.Objects) != len(ids) {
+		if a, err := objects(b.Context(), u, "T1", ids, 0); err != nil || len(a.Objects) != len(ids) {
 			b.Fatal(err)
 		}
 	}

@@ -212,11 +212,11 @@ func TestCall_WaitingForAPlaceEnds(t *testing.T) {
 			}
 		}
 		wg.Go(func() { _, _, _ = u.Boot(t.Context(), "U1", 0) })
-		wg.Go(func() { _, _ = u.Objects(t.Context(), "T1", []protocol.ObjectID{"U1"}, 0) })
+		wg.Go(func() { _, _ = objects(t.Context(), u, "T1", []protocol.ObjectID{"U1"}, 0) })
 		time.Sleep(100 * time.Millisecond)
 		_, _, err := u.Boot(t.Context(), "U2", 0)
 		check("boot gate", err)
-		_, err = u.Objects(t.Context(), "T1", []protocol.ObjectID{"U2"}, 0)
+		_, err = objects(t.Context(), u, "T1", []protocol.ObjectID{"U2"}, 0)
 		check("limit", err)
 		close(release)
 		wg.Wait()

@@ -159,12 +159,12 @@ func (u *Upstream) sendBoot(_ one, seal func() asked[protocol.UserID]) (map[prot
 	return m, answer.Position, nil
 }
 
-// Objects returns objects by id as of positions at or above atLeast; each id is in Objects or in Missing once. The
-// answer's Position is the lowest of the loads that it was put together from, which is on the safe side: what is kept
-// by it counts as older than it is. Objects are shared with other callers and must not be changed. Any number of ids
-// may be asked for.
-func (u *Upstream) Objects(ctx context.Context, ws protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) (*protocol.ObjectsAnswer, error) {
-	answer := &protocol.ObjectsAnswer{Position: atLeast}
+// Objects returns objects by id as of positions at or above atLeast; each id is in Objects or in Missing of one answer.
+// There is an answer for each load that the ids were a part of, with its position: to the cache an object as of a lower
+// position than it is would be older than one as of that position. Objects are shared with other callers and must not be
+// changed. Any number of ids may be asked for.
+func (u *Upstream) Objects(ctx context.Context, ws protocol.WorkspaceID, ids []protocol.ObjectID, atLeast protocol.Position) ([]*protocol.ObjectsAnswer, error) {
+	var nobody []protocol.ObjectID
 	asked := make([]protocol.ObjectID, 0, len(ids))
 	seen := make(map[protocol.ObjectID]struct{}, len(ids))
 	for _, id := range ids {
@@ -173,28 +173,34 @@ func (u *Upstream) Objects(ctx context.Context, ws protocol.WorkspaceID, ids []p
 		}
 		seen[id] = struct{}{}
 		if id == "" || len(id) > protocol.MaxIDLength {
-			answer.Missing = append(answer.Missing, id)
+			nobody = append(nobody, id)
 			continue
 		}
 		asked = append(asked, id)
 	}
-	if len(asked) == 0 {
-		return answer, nil
+	var answers []*protocol.ObjectsAnswer
+	if len(nobody) > 0 {
+		answers = append(answers, &protocol.ObjectsAnswer{Missing: nobody, Position: atLeast})
 	}
-	found, p, err := u.batchers.objects.get(ctx, ws, asked, atLeast)
+	if len(asked) == 0 {
+		return answers, nil
+	}
+	parts, err := u.batchers.objects.parts(ctx, ws, asked, atLeast)
 	if err != nil {
 		return nil, told(err)
 	}
-	answer.Position = p
-	answer.Objects = make([]protocol.Object, 0, len(asked))
-	for _, id := range asked {
-		if o := found[id]; o != nil {
-			answer.Objects = append(answer.Objects, *o)
-		} else {
-			answer.Missing = append(answer.Missing, id)
+	for _, p := range parts {
+		answer := &protocol.ObjectsAnswer{Objects: make([]protocol.Object, 0, len(p.keys)), Position: p.position}
+		for i, id := range p.keys {
+			if o := p.answers[i]; o != nil {
+				answer.Objects = append(answer.Objects, *o)
+			} else {
+				answer.Missing = append(answer.Missing, id)
+			}
 		}
+		answers = append(answers, answer)
 	}
-	return answer, nil
+	return answers, nil
 }
 
 func (u *Upstream) sendObjects(ws protocol.WorkspaceID, seal func() asked[protocol.ObjectID]) (map[protocol.ObjectID]*protocol.Object, protocol.Position, error) {

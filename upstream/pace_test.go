@@ -118,7 +118,7 @@ func TestPace_AColdMorning(t *testing.T) {
 							_, _, err := u.Boot(t.Context(), protocol.UserID(fmt.Sprintf("U%d", user)), 0)
 							return err
 						})
-						timed("objects", func() error { _, err := u.Objects(t.Context(), "T1", own, 0); return err })
+						timed("objects", func() error { _, err := objects(t.Context(), u, "T1", own, 0); return err })
 					})
 				}
 				wg.Wait()
@@ -233,7 +233,7 @@ func TestPace_ObjectsWaitOnlyInAStorm(t *testing.T) {
 		u := f.open(nil)
 		ask := func(i int) time.Duration {
 			began := time.Now()
-			if _, err := u.Objects(t.Context(), "T1", []protocol.ObjectID{protocol.ObjectID(fmt.Sprintf("C%d", i))}, 0); err != nil {
+			if _, err := objects(t.Context(), u, "T1", []protocol.ObjectID{protocol.ObjectID(fmt.Sprintf("C%d", i))}, 0); err != nil {
 				t.Error(err)
 			}
 			return time.Since(began)
