@@ -46,16 +46,17 @@ func (d doors) attach(ctx context.Context, s *edge.Session, id protocol.Identity
 // begin is attach with the user's state; ok is false if that has become void.
 func (n *Node) begin(ctx context.Context, s *edge.Session, id protocol.Identity, u *cache.User, from *protocol.ResumeToken, resync bool) (resumed edge.Resumed, ok bool, err error) {
 	// Read before it attaches: what is above will be told, or is in what the session fetches.
-	fresh := edge.Resumed{Token: protocol.ResumeToken{User: id.User, Position: n.hub.Applied()}.String()}
-	everything := fresh
-	everything.Mode, everything.Refetch = protocol.ResumeResync, []string{protocol.RefetchAll}
+	applied := n.hub.Applied()
+	fresh := func(mode string, refetch ...string) edge.Resumed {
+		return edge.Resumed{Mode: mode, Refetch: refetch, Token: n.token(s, applied)}
+	}
 	switch {
-	case resync:
-		return everything, n.hub.Attach(receiver{s}, id, n.standing(u, false)), nil
 	case from == nil:
-		return fresh, n.hub.Attach(receiver{s}, id, n.standing(u, false)), nil
-	case !n.reaches(ctx, u.AsOf()):
-		return everything, n.hub.Attach(receiver{s}, id, n.standing(u, false)), nil
+		ok = n.hub.Attach(receiver{s}, id, n.standing(u, false))
+		return fresh(""), ok, nil
+	case resync, !n.reaches(ctx, u.AsOf()):
+		ok = n.hub.Attach(receiver{s}, id, n.standing(u, false))
+		return fresh(protocol.ResumeResync, protocol.RefetchAll), ok, nil
 	}
 	u.RaiseFloor(from.Position)
 	pasts, ok := n.hub.AttachSince(receiver{s}, id, n.standing(u, true), from.Position)
@@ -68,7 +69,7 @@ func (n *Node) begin(ctx context.Context, s *edge.Session, id protocol.Identity,
 		n.hub.Detach(receiver{s})
 		return edge.Resumed{}, false, err
 	case m.all:
-		return everything, true, nil
+		return fresh(protocol.ResumeResync, protocol.RefetchAll), true, nil
 	case len(m.gone) > 0:
 		refetch := make([]string, len(m.gone))
 		for i, t := range m.gone {
@@ -79,8 +80,7 @@ func (n *Node) begin(ctx context.Context, s *edge.Session, id protocol.Identity,
 		// If the client is lost in the middle of the replay, it begins anew from where it had begun.
 		return edge.Resumed{Mode: protocol.ResumeReplayed, Events: m.events, Told: m.told, Token: from.String()}, true, nil
 	default:
-		fresh.Mode = protocol.ResumeLossless
-		return fresh, true, nil
+		return fresh(protocol.ResumeLossless), true, nil
 	}
 }
 
@@ -111,14 +111,17 @@ func (n *Node) reaches(ctx context.Context, p protocol.Position) bool {
 }
 
 // Served returns the token of a position up to which everything that the session is to hear has been delivered to it.
-func (d doors) Served(s *edge.Session) string {
+func (d doors) Served(s *edge.Session) string { return d.n.token(s, d.n.hub.Applied()) }
+
+// token returns the token of p, which was Applied, or of a position below it: topics may have been followed from there and
+// not have caught up.
+func (n *Node) token(s *edge.Session, p protocol.Position) string {
 	// The order matters. What adds the user to a channel is applied before the watermark passes it; from then on the user
 	// state waits, until the hub knows that the channel's topic catches up, until it has.
-	p := d.n.hub.Applied()
-	if settled, ok := d.n.cache.Settled(s.User()); ok {
+	if settled, ok := n.cache.Settled(s.User()); ok {
 		p = min(p, settled)
 	}
-	return protocol.ResumeToken{User: s.User(), Position: d.n.hub.Behind(receiver{s}, p)}.String()
+	return protocol.ResumeToken{User: s.User(), Position: n.hub.Behind(receiver{s}, p)}.String()
 }
 
 // Detach undoes Attach.

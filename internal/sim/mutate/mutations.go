@@ -112,7 +112,7 @@ var mutations = []mutation{
 		"node/replay.go", "			ask = append(ask, protocol.TopicState{Topic: p.Topic, Position: &b.since})\n", "			continue\n",
 	}}},
 	{"node: who comes back does not wait until the node has heard what their state knows", []edit{{
-		"node/attach.go", "	case !n.reaches(ctx, u.AsOf()):", "	case false:",
+		"node/attach.go", "	case resync, !n.reaches(ctx, u.AsOf()):", "	case resync:",
 	}, {
 		"node/attach.go", " && (!heard || now.AsOf() <= n.hub.Applied())", "",
 	}}},
@@ -149,7 +149,7 @@ var mutations = []mutation{
 		"edge/http.go", "	if err != nil || reply.Position == 0 || reply.Position <= e.doors.Queries.Applied() {", "	if true {",
 	}}},
 	{"edge: the token of a pong is ahead of what was delivered", []edit{{
-		"node/attach.go", "	return protocol.ResumeToken{User: s.User(), Position: d.n.hub.Behind(receiver{s}, p)}.String()\n",
+		"node/attach.go", "	return protocol.ResumeToken{User: s.User(), Position: n.hub.Behind(receiver{s}, p)}.String()\n",
 		"	return protocol.ResumeToken{User: s.User(), Position: p + 2}.String()\n",
 	}}},
 	{"edge: objects go before events unseen by the rules of visibility", []edit{{
