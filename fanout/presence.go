@@ -102,6 +102,14 @@ func (h *Hub) unwatchLocked(r Receiver, user protocol.UserID) bool {
 	return true
 }
 
+// Active reports whether a user is known to be active: somebody follows their presence, and it has come.
+func (h *Hub) Active(user protocol.UserID) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	w := h.watched[user]
+	return w != nil && w.last != nil && presenceIn(w.last.Event.Payload) == protocol.Active
+}
+
 // forgetPresenceLocked forgets the state of a user whose topic has ended or begun anew.
 func (h *Hub) forgetPresenceLocked(user protocol.UserID) {
 	w := h.watched[user]

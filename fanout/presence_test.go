@@ -25,6 +25,9 @@ func TestWatchPresence_FollowsOnceAndTellsThePresentState(t *testing.T) {
 	wantHeard(t, a)
 	f.Publish(presence("UX", "active"))
 	wantHeard(t, a, active)
+	if !f.Active("UX") {
+		t.Error("UX is not active")
+	}
 
 	// The second watcher is told what is known; nobody is told twice.
 	f.WatchPresence(b, []protocol.UserID{"UX"})
@@ -38,6 +41,9 @@ func TestWatchPresence_FollowsOnceAndTellsThePresentState(t *testing.T) {
 	f.Publish(presence("UX", "away"))
 	wantHeard(t, a, away)
 	wantHeard(t, b, away)
+	if f.Active("UX") || f.Active("UY") || f.Active("UZ") {
+		t.Error("somebody is active")
+	}
 	if n := f.counter(t, "flannel_presence_subscriptions", "", ""); n != 3 {
 		t.Errorf("%v subscriptions", n)
 	}

@@ -114,6 +114,9 @@ func (n *Node) hears(r fanout.Receiver, user protocol.UserID) (may, known bool) 
 	return n.query.Hears(rec.Identity(), user)
 }
 
+// active reports whether a user is known to be active.
+func (n *Node) active(user protocol.UserID) bool { return n.hub.Active(user) }
+
 // lookAgain lets a session's list of users whose presence it follows be looked at anew, with loads if need be.
 func lookAgain(r fanout.Receiver) {
 	if rec, ok := r.(receiver); ok {

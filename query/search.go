@@ -38,10 +38,28 @@ func usersSearchQuery(r *reader, args json.RawMessage) ([]byte, error) {
 		return nil, err
 	}
 	b := append(make([]byte, 0, 1024*min(a.count, len(ids)+1)), `{"results":[`...)
-	if b, _, err = r.appendFound(b, ids, a.count); err != nil {
+	b, shown, err := r.appendFound(b, ids, a.count)
+	if err != nil {
 		return nil, err
 	}
-	return ok(append(b, ']')), nil
+	b = append(b, ']')
+	if active := r.active(shown); len(active) > 0 {
+		b = appendIDs(b, "presence_active_ids", active)
+	}
+	return ok(b), nil
+}
+
+// active returns those of the users who are known to be active: nobody's presence is asked for here.
+func (r *reader) active(users []protocol.ObjectID) (active []protocol.ObjectID) {
+	if r.s.active == nil {
+		return nil
+	}
+	for _, id := range users {
+		if r.s.active(protocol.UserID(id)) {
+			active = append(active, id)
+		}
+	}
+	return active
 }
 
 // channelsSearchQuery finds channels: public ones of the workspace, and whatever the reader is in but direct messages.

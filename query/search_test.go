@@ -121,6 +121,12 @@ func TestSearch(t *testing.T) {
 	if got := w.ask(t, ada, "users/search", `{"query":"sam","current_channel":"C0000005"}`); !strings.Contains(string(got.Body), `"is_stranger":true`) {
 		t.Errorf("stranger: %s", got.Body)
 	}
+	w.service.active = func(user protocol.UserID) bool { return user == bob }
+	for query, want := range map[string]string{"bob": "U2", "sam": ""} {
+		if got := w.ask(t, ada, "users/search", `{"query":"`+query+`"}`).ids(t, "presence_active_ids"); got != want {
+			t.Errorf("of %s those are active: %s", query, got)
+		}
+	}
 }
 
 // TestSearch_FollowsEvents: what has changed since the directory was loaded is found so, and only so.

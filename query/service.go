@@ -101,6 +101,8 @@ type Options struct {
 	Cache      *cache.Cache
 	Loader     Loader
 	Sockets    Sockets
+	// Active reports whether a user is known to be active. It must not block. nil: nobody is known to be.
+	Active     func(user protocol.UserID) bool
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -113,6 +115,7 @@ type Service struct {
 	cache   *cache.Cache
 	loader  Loader
 	sockets Sockets
+	active  func(user protocol.UserID) bool
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
@@ -143,7 +146,7 @@ func New(o Options) (*Service, error) {
 	}
 	t := newTasks(o.Config.LoadTimeout, o.Config.MaxLoads)
 	return &Service{
-		config: o.Config, cache: o.Cache, loader: o.Loader, sockets: o.Sockets, log: o.Log, now: o.Now,
+		config: o.Config, cache: o.Cache, loader: o.Loader, sockets: o.Sockets, active: o.Active, log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), tasks: t,
 		users:       newFlights[protocol.UserID, *cache.User](t),
 		identities:  newFlights[string, protocol.Identity](t),
