@@ -18,14 +18,12 @@ async function call(server, target, token, method, args) {
   assert.ok(!/\\u00(3c|3e|26)/i.test(text), `${method}: < > & are escaped`);
   const body = JSON.parse(text.replaceAll(server.base(target), 'http://target'));
   if (body.response_metadata?.next_cursor) body.response_metadata.next_cursor = 'more';
-  if (body.cache_ts) {
-    assert.ok(Math.abs(body.cache_ts - Date.now() / 1000) < 15, `${method}: cache_ts is ${body.cache_ts}`);
-    body.cache_ts = 'now';
-  }
+  // Of users it is the time of the answer; of emoji it is that of the last change, which must be the same.
+  if (Math.abs(body.cache_ts - Date.now() / 1000) < 15) body.cache_ts = 'now';
   return { status: answer.status, body };
 }
 
-test('the edge answers what the backend answers', { timeout: 120_000 }, async (t) => {
+test('the edge answers what the backend answers', { timeout: 300_000 }, async (t) => {
   const server = await Flannel.start();
   t.after(() => server.close());
   const [member, other] = server.people('member');
@@ -95,7 +93,7 @@ test('the edge answers what the backend answers', { timeout: 120_000 }, async (t
         assert.deepEqual(await call(server, 'edge', token, method, args), want, `${label}, cold`);
         assert.deepEqual(await call(server, 'edge', token, method, args), want, `${label}, warm`);
       }
-    });
+    }, 150_000); // Tokens that nobody knows are asked about anew each time, and the backend at most once a second.
   }
 
   await behaviour(t, 'by every way of sending arguments and token', server, async () => {
