@@ -97,10 +97,10 @@ type Sockets interface {
 
 // Options of New.
 type Options struct {
-	Config     Config
-	Cache      *cache.Cache
-	Loader     Loader
-	Sockets    Sockets
+	Config  Config
+	Cache   *cache.Cache
+	Loader  Loader
+	Sockets Sockets
 	// Active reports whether a user is known to be active. It must not block. nil: nobody is known to be.
 	Active     func(user protocol.UserID) bool
 	Log        *slog.Logger
