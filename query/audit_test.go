@@ -139,8 +139,9 @@ func TestAudit_BackendDown(t *testing.T) {
 			t.Errorf("%v objects and %v users are wrong", objects, users)
 		}
 
-		failed, _ := w.audited(auditFailed)
 		w.breakStream()
+		time.Sleep(10 * time.Second) // for a round that had begun
+		failed, _ := w.audited(auditFailed)
 		time.Sleep(time.Minute)
 		if now, _ := w.audited(auditFailed); now != failed {
 			t.Errorf("%v audits without a stream", now-failed)
