@@ -197,7 +197,7 @@ func BenchmarkTable_Event(b *testing.B) {
 	tb.add(protocol.TopicState{Topic: "C1", Seq: new(protocol.Seq(0))})
 	tb.take(time.Time{}, 1)
 	notes, _ := tb.answered(protocol.TopicState{Topic: "C1"}, nil)
-	tb.tell(notes[0].row)
+	tb.confirm(notes[0].row)
 	ev := &protocol.Event{Topic: "C1"}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -294,10 +294,14 @@ func (s *stream) deliver() {
 		case noteEvent:
 			s.sink.Event(n.event)
 		case noteFollowed:
-			s.sink.Followed(n.topic, n.seq, n.position)
-			s.rows = append(s.rows, n.row)
+			if s.confirm(n.row) {
+				s.sink.Followed(n.topic, n.seq, n.position)
+				s.rows = append(s.rows, n.row)
+			}
 		case noteReset:
-			s.sink.Reset(n.topic, n.position)
+			if s.told(n.row) {
+				s.sink.Reset(n.topic, n.position)
+			}
 		case noteUnfollowed:
 			s.sink.Unfollowed(n.topic)
 		}
@@ -313,6 +317,18 @@ func (s *stream) deliver() {
 	clear(s.notes) // Not to keep events alive.
 	clear(s.rows)
 	s.notes, s.rows = s.notes[:0], s.rows[:0]
+}
+
+func (s *stream) confirm(t *topic) bool {
+	s.u.mu.Lock()
+	defer s.u.mu.Unlock()
+	return s.u.table.confirm(t)
+}
+
+func (s *stream) told(t *topic) bool {
+	s.u.mu.Lock()
+	defer s.u.mu.Unlock()
+	return t.told
 }
 
 // watermark tells the sink of a watermark that counts, and that it is live if it was not. After a backend was set back

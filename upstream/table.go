@@ -83,7 +83,7 @@ type note struct {
 	seq      protocol.Seq
 	position protocol.Position
 	event    *protocol.Event
-	row      *topic // followed: whom to mark as told
+	row      *topic // followed, reset: whom the sink must know
 }
 
 type noteKind uint8
@@ -120,9 +120,9 @@ func (tb *table) add(ts protocol.TopicState) *topic {
 		tb.enqueue(t)
 	} else if !t.told && earlier(ts, t.from) {
 		// Two callers, and the second needs more. If the first's subscription is on its way it is asked for again: what
-		// comes for the first one is not looked at.
+		// comes for the first one is not looked at. Nor is it if it was answered, and the sink is just about to be told.
 		t.from = startOf(ts)
-		if t.state != wanted && t.answers > 0 {
+		if t.state != wanted {
 			tb.shift(t, wanted, false)
 			tb.enqueue(t)
 		}
@@ -335,7 +335,7 @@ func (tb *table) restart(t *topic, ts protocol.TopicState, notes []note) []note 
 		tb.shift(t, followed, t.told)
 		notes = append(notes, note{kind: noteFollowed, topic: t.name, seq: t.seq, position: t.position, row: t})
 	}
-	return append(notes, note{kind: noteReset, topic: t.name, position: t.position})
+	return append(notes, note{kind: noteReset, topic: t.name, position: t.position, row: t})
 }
 
 // event decides what becomes of an event: it is one of eventOutcomes. A reset is true if it came after a hole that
@@ -361,7 +361,7 @@ func (tb *table) event(ev *protocol.Event, notes []note) (_ []note, outcome stri
 	default:
 		// It was asked for again, and again it is not there. The position is the event's own: events of the same commit
 		// may be among those that were lost.
-		notes = append(notes, note{kind: noteReset, topic: t.name, position: ev.Position})
+		notes = append(notes, note{kind: noteReset, topic: t.name, position: ev.Position, row: t})
 		reset = true
 	}
 	t.seq, t.counted, t.hole = ev.Seq, true, false
@@ -375,13 +375,22 @@ func (tb *table) see(p *protocol.Position) {
 	}
 }
 
-// tell marks the topic as told and frees those who wait for it.
-func (tb *table) tell(t *topic) {
-	if tb.topics[t.name] != t {
-		return
+// confirm marks a topic as told just before the sink is, unless somebody has asked for an earlier start since it was
+// answered: then it is asked for again, and the sink is told of that.
+func (tb *table) confirm(t *topic) bool {
+	if tb.topics[t.name] != t || t.state != followed {
+		return false
 	}
-	tb.shift(t, t.state, true)
+	tb.shift(t, followed, true)
 	t.from = nil
+	if t.ready == nil {
+		t.ready = make(chan struct{}) // Who comes before the sink was told has to wait for that.
+	}
+	return true
+}
+
+// tell frees those who wait for a topic, once the sink was told of it.
+func (tb *table) tell(t *topic) {
 	if t.ready != nil {
 		close(t.ready)
 		t.ready = nil

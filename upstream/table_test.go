@@ -29,6 +29,8 @@ type world struct {
 	// what the callers hold, and what the sink knows
 	refs map[protocol.Topic]int
 	sink map[protocol.Topic]*checked
+	// the earliest position that somebody wants a topic from whom the sink has not been told of
+	since map[protocol.Topic]protocol.Position
 }
 
 const worldLinger = 3 * time.Second
@@ -117,11 +119,23 @@ func (w *world) receive() bool {
 	return true
 }
 
+// tell is what stream.deliver does, with other callers in between.
 func (w *world) tell(notes []note) {
-	for _, n := range notes {
+	for i, n := range notes {
 		switch n.kind {
 		case noteFollowed:
+			if w.sink[n.topic] == nil && rapid.Bool().Draw(w.t, "somebody comes before the sink is told") {
+				w.follow(n.topic)
+			}
+			if !w.table.confirm(n.row) {
+				continue
+			}
 			s := w.sink[n.topic]
+			reset := i+1 < len(notes) && notes[i+1].kind == noteReset
+			if since, ok := w.since[n.topic]; ok && n.position > since && !reset {
+				w.t.Fatalf("%s is followed from %d, and was wanted from %d", n.topic, n.position, since)
+			}
+			delete(w.since, n.topic)
 			if s == nil {
 				w.sink[n.topic] = &checked{seq: n.seq, position: n.position}
 			} else if s.seq != n.seq {
@@ -129,6 +143,9 @@ func (w *world) tell(notes []note) {
 			}
 			w.table.tell(n.row)
 		case noteReset:
+			if !n.row.told {
+				continue
+			}
 			if s := w.sink[n.topic]; s == nil {
 				w.t.Fatalf("reset of %s, which is not followed", n.topic)
 			} else {
@@ -172,6 +189,9 @@ func (w *world) follow(t protocol.Topic) {
 		ts.Position = new(protocol.Position(rapid.Uint64Range(0, uint64(w.position)).Draw(w.t, "position")))
 	}
 	known := w.sink[t] != nil
+	if since, ok := w.since[t]; !known && ts.Position != nil && (!ok || *ts.Position < since) {
+		w.since[t] = *ts.Position
+	}
 	w.table.add(ts)
 	w.refs[t]++
 	if !known && w.table.topics[t].told {
@@ -194,6 +214,11 @@ func (w *world) open() {
 
 // check holds after every step.
 func (w *world) check() {
+	for name := range w.since {
+		if w.table.topics[name] == nil {
+			delete(w.since, name) // Given up before the sink was told.
+		}
+	}
 	var count [3]int
 	recovering := 0
 	for name, t := range w.table.topics {
@@ -225,6 +250,7 @@ func TestTable_ExactlyOnceInOrderWhateverHappens(t *testing.T) {
 			t: t, table: newTable(), now: time.Unix(0, 0), lossy: rapid.Bool().Draw(t, "lossy"),
 			log: make(map[protocol.Topic][]protocol.Position), forgotten: make(map[protocol.Topic]int),
 			subs: make(map[protocol.Topic]bool), refs: make(map[protocol.Topic]int), sink: make(map[protocol.Topic]*checked),
+			since: make(map[protocol.Topic]protocol.Position),
 		}
 		w.lied = w.lossy
 		receive := func(t *rapid.T) {
@@ -311,6 +337,31 @@ func TestTable_ExactlyOnceInOrderWhateverHappens(t *testing.T) {
 	})
 }
 
+// A topic is answered, and before the sink is told of it somebody comes who needs it from earlier. It was told to start
+// where the first had asked for, and the second was let go with a hole.
+func TestTable_AnEarlierStartIsAskedForAfterTheAnswer(t *testing.T) {
+	at := func(p protocol.Position) protocol.TopicState { return protocol.TopicState{Topic: "C1", Position: &p} }
+	tb := newTable()
+	tb.up(10)
+	tb.add(at(8))
+	tb.take(time.Time{}, 1)
+	notes, _ := tb.answered(at(8), nil)
+	tb.add(at(5))
+	if tb.confirm(notes[0].row) {
+		t.Fatal("the sink is told of a start that is too late")
+	}
+	if _, ask := tb.take(time.Time{}, 1); len(ask) != 1 || *ask[0].Position != 5 {
+		t.Fatalf("asked for %+v", ask)
+	}
+	if notes, _ = tb.answered(at(5), nil); len(notes) != 1 || notes[0].position != 5 || !tb.confirm(notes[0].row) {
+		t.Fatalf("%+v", notes)
+	}
+	// One who comes now is not told before the sink is.
+	if row := tb.add(at(5)); !row.told || row.ready == nil {
+		t.Errorf("%+v", row)
+	}
+}
+
 func TestTable_OverdueSubscriptions(t *testing.T) {
 	tb, now := newTable(), time.Unix(100, 0)
 	for i := range 3 {
@@ -340,7 +391,7 @@ func TestTable_ATopicWithoutASeqIsResumedByItsPosition(t *testing.T) {
 	if len(notes) != 1 || notes[0].position != 8 {
 		t.Fatalf("%+v", notes)
 	}
-	tb.tell(notes[0].row)
+	tb.confirm(notes[0].row)
 	tb.down()
 	tb.up(9)
 	if _, ask := tb.take(time.Time{}, 1); len(ask) != 1 || ask[0].Position == nil || *ask[0].Position != 8 {

@@ -251,7 +251,7 @@ func (u *Upstream) follow(topics []protocol.TopicState) ([]chan struct{}, error)
 	var waits []chan struct{}
 	for _, ts := range topics {
 		t := u.table.add(ts)
-		if t.told {
+		if t.told && t.ready == nil {
 			continue
 		}
 		if t.ready == nil {
