@@ -99,8 +99,10 @@ func (c *Cache) Expire(now time.Time) (dropped []*User) {
 	s := &c.seats
 	s.mu.Lock()
 	for user, got := range s.of {
-		// What somebody wrote, and has not come back yet, is not forgotten with their state.
-		if _, held := c.users.get(user); !held && idle(got) && got.floor.Load() <= c.applied.Load() {
+		// What somebody wrote, and has not come back yet, is not forgotten with their state, unless nobody would serve what
+		// is as old as that.
+		over := got.floor.Load() <= c.applied.Load() || ns-got.used.Load() > int64(c.config.Grace+c.config.StaleFor)
+		if _, held := c.users.get(user); !held && idle(got) && over {
 			delete(s.of, user)
 		}
 	}

@@ -539,9 +539,14 @@ func TestRaiseFloor_BeforeTheStateIsHeld(t *testing.T) {
 	f := newFixture(t)
 	f.follow(5, ws, "UA")
 	f.RaiseFloor("UA", 9)
-	f.Expire(f.now().Add(time.Hour)) // It has not come back.
+	f.RaiseFloor("UB", 9)
+	f.Expire(f.now().Add(f.config.Grace + f.config.StaleFor)) // It has not come back.
 	if u := f.fillUser(t, bootOf("UA"), 5); u.Floor() != 9 {
 		t.Errorf("the floor is %d", u.Floor())
+	}
+	f.Expire(f.now().Add(f.config.Grace + f.config.StaleFor + 1)) // Nor will it.
+	if f.seats.peek("UB") != nil {
+		t.Error("a floor that is never reached is kept for ever")
 	}
 }
 
