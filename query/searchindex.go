@@ -144,7 +144,8 @@ func (s *Service) loadIndex(ctx context.Context, key indexKey) (*cache.Directory
 			if more {
 				go fetch(req)
 			}
-			if load.Add(got.answer); !more {
+			load.Add(got.answer)
+			if !more {
 				break
 			}
 		}

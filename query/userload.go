@@ -91,13 +91,13 @@ func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *prot
 		}
 		// The boot may be ahead of the stream, and the user have sessions already, which are still to hear what happened in a
 		// channel that they came to since.
-		from := at
+		start := at
 		if applied > 0 {
-			from = min(at, applied)
+			start = min(at, applied)
 		}
 		channels := make([]protocol.TopicState, 0, len(boot.Memberships))
 		for i := range boot.Memberships {
-			channels = append(channels, protocol.TopicState{Topic: protocol.Topic(boot.Memberships[i].Channel), Position: &from})
+			channels = append(channels, protocol.TopicState{Topic: protocol.Topic(boot.Memberships[i].Channel), Position: &start})
 		}
 		if err := s.follow(ctx, h, channels); err != nil {
 			return nil, err
@@ -110,7 +110,7 @@ func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *prot
 		if err != nil {
 			return nil, asError(err)
 		}
-		if err := s.reconcile(ctx, h, u, from); err != nil {
+		if err := s.reconcile(ctx, h, u, start); err != nil {
 			return nil, err
 		}
 		if kept, _ := s.cache.User(id.User); kept != u {
@@ -287,6 +287,7 @@ func (s *Service) Moved(c cache.Change, at protocol.Position) {
 	above := at
 	at = max(at, 1) - 1
 	var follow []protocol.TopicState
+	var back []protocol.Topic
 	s.mu.Lock()
 	for _, j := range c.Joined {
 		if h := s.held[j.User]; h != nil && h.add(protocol.Topic(j.Channel)) {
@@ -295,19 +296,20 @@ func (s *Service) Moved(c cache.Change, at protocol.Position) {
 	}
 	for _, l := range c.Left {
 		if h := s.held[l.User]; h != nil && h.remove(protocol.Topic(l.Channel)) {
-			s.leaving = append(s.leaving, leaving{protocol.Topic(l.Channel), above, s.now()})
+			back = s.leaveLocked(back, leaving{protocol.Topic(l.Channel), above, s.now()})
 		}
 	}
 	for _, p := range c.Passed { // The user's sessions are still to hear what happened while they were in.
 		if s.held[p.User] != nil {
 			follow = append(follow, protocol.TopicState{Topic: protocol.Topic(p.Channel), Position: &at})
-			s.leaving = append(s.leaving, leaving{protocol.Topic(p.Channel), p.Until, s.now()})
+			back = s.leaveLocked(back, leaving{protocol.Topic(p.Channel), p.Until, s.now()})
 		}
 	}
 	s.mu.Unlock()
 	if len(follow) > 0 {
 		s.loader.FollowAsync(follow)
 	}
+	s.unfollow(back)
 }
 
 // leaving is the topic of a channel that a user has left at a position.
@@ -317,8 +319,23 @@ type leaving struct {
 	since time.Time
 }
 
-// lingerMost bounds how long a topic is followed for somebody who has left, and with it how many there are.
-const lingerMost = time.Minute
+const (
+	// lingerMost bounds how long a topic is followed for somebody who has left.
+	lingerMost = time.Minute
+	// maxLeaving bounds how many are: each batch of events that was applied ends with a Reached.
+	maxLeaving = 10_000
+)
+
+// leaveLocked puts off that a topic is given back. Is there no room, the one that waits longest is given back before its
+// time: it goes to back.
+func (s *Service) leaveLocked(back []protocol.Topic, l leaving) []protocol.Topic {
+	if len(s.leaving) >= maxLeaving {
+		back = append(back, s.leaving[0].topic)
+		s.leaving = s.leaving[1:]
+	}
+	s.leaving = append(s.leaving, l)
+	return back
+}
 
 // Reached says that all events up to p of what is followed have been applied. node calls it where it calls Moved. A
 // channel that its last user has left is given back only now: what happened in it before may have come later than the

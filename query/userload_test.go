@@ -421,6 +421,30 @@ func TestMoved_WhoCameAndWentBeforeTheStateWasLoaded(t *testing.T) {
 	}
 }
 
+// TestMoved_TooManyGoings: should no Reached come between, what waits longest is given back before its time.
+func TestMoved_TooManyGoings(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.service.User(t.Context(), w.id(bob)); err != nil {
+		t.Fatal(err)
+	}
+	passages := make([]cache.Passage, maxLeaving+1)
+	for i := range passages {
+		ch := protocol.ChannelID(fmt.Sprintf("C9%06d", i))
+		passages[i] = cache.Passage{Move: cache.Move{User: bob, Channel: ch}, Until: 50}
+	}
+	w.service.Moved(cache.Change{Passed: passages}, 40)
+	followed := make(map[protocol.Topic]bool, len(passages))
+	for _, topic := range w.followed() {
+		followed[topic] = true
+	}
+	if first, second := protocol.Topic(passages[0].Channel), protocol.Topic(passages[1].Channel); followed[first] || !followed[second] {
+		t.Errorf("the first that waits is followed: %v, the second: %v", followed[first], followed[second])
+	}
+	if got := len(w.service.leaving); got != maxLeaving {
+		t.Errorf("%d wait", got)
+	}
+}
+
 // spy notes from where channels are followed.
 type spy struct {
 	*world
