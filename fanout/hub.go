@@ -105,7 +105,7 @@ type audience struct {
 	channels   map[protocol.ChannelID]struct{}
 	workspaces []protocol.WorkspaceID
 	// due has the channels that the user's own topic has put them into, and whose own event is still to come: also if it
-	// has taken them out again.
+	// has taken them out again. At most maxDue: see dueLocked.
 	due map[protocol.ChannelID]struct{}
 	// came has the channels whose own event has put the user into them, with its position, while the user's topic is
 	// still to tell of it. At most maxCame: see cameLocked.
@@ -237,9 +237,8 @@ func (h *Hub) SetRole(user protocol.UserID, role protocol.Role) (other bool) {
 
 // Forget says that a topic was reset or is not followed any more. Nobody hears of a channel then until they attach
 // again or are added by an event, because who is in it is not known. stale is called for each receiver who may have
-// missed something: it should be told to fetch everything again; nil
-// if nobody needs to know. node calls Forget from Sink.Reset and
-// Sink.Unfollowed.
+// missed something: it should be told to fetch everything again; nil if nobody needs to know. node calls Forget from
+// Sink.Reset and Sink.Unfollowed.
 func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
 	var lost []Receiver
 	h.log.forget(t)
@@ -322,6 +321,22 @@ func (a *audience) cameLocked(ch protocol.ChannelID, p protocol.Position) {
 		a.came = make(map[protocol.ChannelID]protocol.Position)
 	}
 	a.came[ch] = p
+}
+
+// maxDue bounds audience.due: it is more channels than anybody is put into at once.
+const maxDue = 4096
+
+// dueLocked remembers that a channel's own event is still to come. Is that too much to remember, those it returns have to
+// fetch everything again.
+func (a *audience) dueLocked(ch protocol.ChannelID) (lost []Receiver) {
+	if a.due == nil || len(a.due) >= maxDue {
+		if a.due != nil {
+			lost = a.sessions
+		}
+		a.due = make(map[protocol.ChannelID]struct{})
+	}
+	a.due[ch] = struct{}{}
+	return lost
 }
 
 func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {

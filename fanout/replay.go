@@ -299,12 +299,12 @@ func (h *Hub) joined(ev *protocol.Event) {
 		h.log.mu.Lock()
 		log := h.log.topics[protocol.Topic(e.Channel)]
 		if log == nil || log.last < ev.Position {
-			if a.due == nil {
-				a.due = make(map[protocol.ChannelID]struct{})
-			}
-			a.due[e.Channel] = struct{}{}
 			h.log.mu.Unlock()
+			lost := a.dueLocked(e.Channel)
 			h.mu.Unlock()
+			for _, r := range lost {
+				h.lost(r)
+			}
 			continue
 		}
 		past := h.log.pastLocked(protocol.Topic(e.Channel), max(ev.Position, 1)-1)

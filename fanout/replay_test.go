@@ -245,6 +245,45 @@ func TestForget_TellsThoseWhoseJoinWasOnItsWay(t *testing.T) {
 	}
 }
 
+// TestPublish_MoreComingsAreDueThanRemembered: a user topic that puts its user into ever more channels which tell of none of
+// it. What is forgotten of that is said: the session fetches everything again.
+func TestPublish_MoreComingsAreDueThanRemembered(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("UA", 0, 0)
+	a := f.attach("UA", protocol.RoleMember)
+	come := func(i int) {
+		f.Publish(say("UA", i, added(protocol.ChannelID(fmt.Sprintf("C9%06d", i)), "UA")))
+	}
+	for i := range maxDue {
+		come(i + 1)
+	}
+	if len(f.lost) > 0 {
+		t.Fatalf("lost something with %d due", maxDue)
+	}
+	come(maxDue + 1)
+	if !slices.Equal(f.lost, []Receiver{a}) {
+		t.Errorf("%d receivers are told", len(f.lost))
+	}
+}
+
+// TestPublish_MoreComingsThanTheUserTopicTells: comings whose like the user's own topic never tells again are forgotten,
+// and nobody loses anything by it.
+func TestPublish_MoreComingsThanTheUserTopicTells(t *testing.T) {
+	f := newFixture(t)
+	a := f.attach("UA", protocol.RoleMember)
+	for i := range 3 * maxCame {
+		ch := protocol.ChannelID(fmt.Sprintf("C9%06d", i))
+		f.Followed(protocol.Topic(ch), 0, 0)
+		f.Publish(say(protocol.Topic(ch), 1, added(ch, "UA")))
+	}
+	if n := len(f.users["UA"].came); n > maxCame {
+		t.Errorf("%d are remembered", n)
+	}
+	if heard := len(a.heard()); heard != 3*maxCame || len(f.lost) > 0 {
+		t.Errorf("heard %d, lost %d", heard, len(f.lost))
+	}
+}
+
 // TestAttachSince_AgainstHearingAll: a session that comes back at any time has heard before, is told, and hears live, all
 // together, each event of its topics once and in order; or it is told that the memory does not reach back.
 func TestAttachSince_AgainstHearingAll(t *testing.T) {
