@@ -63,9 +63,10 @@ func (s *Session) served(ev *protocol.Event) bool {
 	return s.from != nil && ev.Seq > 0 && ev.Position <= s.from.Position
 }
 
-// toldLocked reports whether a live event was among what the session missed.
-func (s *Session) toldLocked(ev *protocol.Event) bool {
-	return ev != nil && s.replayed != nil && ev.Seq > 0 && ev.Seq <= s.replayed[ev.Topic]
+// told reports whether a live event was among what the session missed.
+func (s *Session) told(ev *protocol.Event) bool {
+	past := s.replayed.Load()
+	return past != nil && ev.Seq > 0 && ev.Seq <= (*past)[ev.Topic]
 }
 
 // withID returns an event's payload for thin sessions: with its id as the last field.

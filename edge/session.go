@@ -54,6 +54,9 @@ type Session struct {
 	view  atomic.Pointer[view] // what is on a thin client's screen; nil: everything
 	given given                // the objects that a thin client was given lately
 
+	// replayed is Resumed.Told, nil if that is empty.
+	replayed atomic.Pointer[map[protocol.Topic]protocol.Seq]
+
 	heard  atomic.Int64 // Unix nanoseconds of the last frame
 	pinged atomic.Int64 // Unix nanoseconds of the last ping
 
@@ -89,8 +92,6 @@ type Session struct {
 	asked   map[protocol.UserID]time.Time         // presence_query's, and until when
 	changed map[protocol.UserID]protocol.Presence // waits for the pulse
 	pulsing bool                                  // is on the pulse's list
-	// replayed is Resumed.Told.
-	replayed map[protocol.Topic]protocol.Seq
 }
 
 func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
@@ -277,9 +278,9 @@ func (s *Session) welcome() (outcome string, err error) {
 		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
 		err = s.identify()
 	}
-	s.mu.Lock()
-	s.replayed = resumed.Told
-	s.mu.Unlock()
+	if len(resumed.Told) > 0 {
+		s.replayed.Store(&resumed.Told)
+	}
 	past, count := s.past(resumed.Events)
 	s.hello(resumed, count)
 	if err != nil {

@@ -29,7 +29,7 @@ func wiresOf(ev *protocol.Event, shared *atomic.Value) *wires {
 // Deliver hands an event over. shared belongs to the event and holds its frames once somebody has made them. It does not
 // block; it may be called from any goroutine.
 func (s *Session) Deliver(ev *protocol.Event, shared *atomic.Value) {
-	if len(ev.Payload) == 0 || s.exclude[ev.Type] || s.served(ev) {
+	if len(ev.Payload) == 0 || s.exclude[ev.Type] || s.served(ev) || s.told(ev) {
 		return
 	}
 	w := wiresOf(ev, shared)
@@ -70,7 +70,7 @@ func (s *Session) put(frame []byte, class protocol.Class) { s.add(frame, class, 
 func (s *Session) add(frame []byte, class protocol.Class, live bool, ev *protocol.Event) {
 	m := s.edge.metrics
 	s.mu.Lock()
-	if s.ending || s.toldLocked(ev) {
+	if s.ending {
 		s.mu.Unlock()
 		return
 	}
@@ -149,7 +149,7 @@ func (s *Session) release() {
 	s.held = false
 	if !s.ending {
 		for _, it := range s.early.items {
-			if s.toldLocked(it.event) {
+			if it.event != nil && s.told(it.event) { // It came before replayed was known.
 				continue
 			}
 			it.event = nil

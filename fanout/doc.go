@@ -15,7 +15,7 @@
 // The hub remembers the events of the last minutes (Config), so that a session that comes back is told what it missed:
 // AttachSince. What is older, or was before the node followed a topic, has to be asked of the backend.
 //
-// Publish keeps the order of a topic; deliveries follow one another. Receivers must not block, so there is no queue
+// PublishAfter keeps the order of a topic; deliveries follow one another. Receivers must not block, so there is no queue
 // here to bound. What is held is bounded by what attaches: sessions (edge's admission), their users' channels, and
 // protocol.MaxPresenceIDs watched users for each session.
 //

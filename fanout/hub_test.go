@@ -97,6 +97,9 @@ func newFixtureWith(_ testing.TB, c Config) *fixture {
 	return f
 }
 
+// Publish publishes an event that no cache has to hear of.
+func (f *fixture) Publish(ev *protocol.Event) { f.PublishAfter(func() {}, ev) }
+
 func (f *fixture) attach(user protocol.UserID, role protocol.Role, channels ...protocol.ChannelID) *ear {
 	e := &ear{user: user}
 	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, role, true })

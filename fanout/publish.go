@@ -4,13 +4,9 @@ import (
 	"flannel/protocol"
 )
 
-// Publish delivers an event that the cache has applied. Events of one topic are published in their order, from one
-// goroutine. Events without payload move members and are not delivered. When Publish returns, every receiver has the
-// frame.
-func (h *Hub) Publish(ev *protocol.Event) { h.PublishAfter(func() {}, ev) }
-
-// PublishAfter is Publish, with apply called just before: AttachSince finds either both done or none. apply must not call
-// the hub.
+// PublishAfter calls apply, which puts the event into the cache, and delivers it: AttachSince finds either both done or
+// none. apply must not call the hub. Events of one topic are published in their order, from one goroutine. Events without
+// payload move members and are not delivered. When PublishAfter returns, every receiver has the frame.
 func (h *Hub) PublishAfter(apply func(), ev *protocol.Event) {
 	h.metrics.received(ev.Type)
 	h.publishing.Lock()
