@@ -61,7 +61,7 @@ func drain(conn net.Conn) {
 // BenchmarkIdleSessions tells the heap that an idle session costs on the node, over real sockets.
 func BenchmarkIdleSessions(b *testing.B) {
 	const n = 1000
-	w := newWorld(b, overLoopback)
+	w := newWorld(b)
 	for b.Loop() {
 		before := heap()
 		conns := make([]net.Conn, n)

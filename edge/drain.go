@@ -27,7 +27,7 @@ func (e *Edge) Stop(ctx context.Context) error {
 		e.log.Warn("drain ended early", "sessions", e.Sessions(), "err", err)
 	}
 	for _, s := range e.snapshot() {
-		s.raw.Close() //nolint:errcheck // Its reader ends by it.
+		s.cut()
 	}
 	calls, cancel := context.WithTimeout(ctx, callGrace)
 	defer cancel()
@@ -43,6 +43,14 @@ func (e *Edge) Stop(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { // Ends with the last session: they have all been closed.
 		e.work.Wait()
+		e.mu.Lock()
+		r := e.reactor
+		e.mu.Unlock()
+		if r != nil {
+			if err := r.close(); err != nil {
+				e.log.Warn("the poller did not end well", "err", err)
+			}
+		}
 		close(done)
 	}()
 	select {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"net"
 	"unicode/utf8"
 
 	"github.com/fasthttp/websocket"
@@ -13,32 +14,51 @@ import (
 // maxEcho bounds what is echoed: the largest message of the usual conformance suites has 16 MiB.
 const maxEcho = 16 << 20
 
-// serveEcho echoes text and binary messages as they come, over the stack that sessions use.
+// serveEcho echoes text and binary messages as they come, over the framing that sessions use.
 func (e *Edge) serveEcho(ctx *fasthttp.RequestCtx) {
 	//nolint:errcheck // The upgrader has answered.
-	e.upgrader.Upgrade(ctx, func(conn *websocket.Conn) {
-		if !e.begin(func() { e.echo(conn) }) {
+	e.upgrader.Upgrade(ctx, func(ws *websocket.Conn) {
+		conn, sent := bare(ws.NetConn())
+		if !e.begin(func() { e.echo(conn, sent) }) {
 			conn.Close()
 		}
 	})
 }
 
 //nolint:errcheck // Whatever goes wrong ends the echo.
-func (e *Edge) echo(conn *websocket.Conn) {
+func (e *Edge) echo(conn net.Conn, data []byte) {
 	defer conn.Close()
 	defer context.AfterFunc(e.life, func() { conn.Close() })()
-	conn.SetReadLimit(maxEcho)
+	in := intake{limit: maxEcho}
+	buf := make([]byte, 64<<10)
 	for {
-		kind, body, err := conn.ReadMessage()
+		op, payload, n, _, err := in.next(data)
 		if err != nil {
+			conn.Write(wireClose(closeCodeOf(err), nil))
 			return
 		}
-		if kind == websocket.TextMessage && !utf8.Valid(body) {
-			conn.NetConn().Write(wireClose(protocol.CloseBadUTF8, nil))
+		data = data[n:]
+		switch {
+		case n == 0:
+			m, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			data = append(data, buf[:m]...)
+		case op == opClose:
+			code, err := closeIn(payload)
+			if err != nil {
+				code = protocol.CloseProtocol
+			}
+			conn.Write(wireClose(sendable(code), nil))
 			return
-		}
-		if err := conn.WriteMessage(kind, body); err != nil {
+		case op == opText && !utf8.Valid(payload):
+			conn.Write(wireClose(protocol.CloseBadUTF8, nil))
 			return
+		case op == opPing:
+			conn.Write(wire(opPong, payload))
+		case op == opText, op == opBinary:
+			conn.Write(wire(op, payload))
 		}
 	}
 }

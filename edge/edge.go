@@ -56,11 +56,15 @@ type Edge struct {
 	pulse      pulse
 	storm      storm
 
-	work sync.WaitGroup // the goroutines of sessions and of the keeper
+	opened atomic.Uint64  // sessions, ever
+	work   sync.WaitGroup // sessions, and the goroutines of the keeper
 
+	// mu guards what follows.
 	mu       sync.Mutex
-	sessions map[*Session]struct{} // guarded by mu; at most MaxSessions
-	stopped  bool                  // guarded by mu: no goroutine is added to work any more
+	sessions map[*Session]struct{} // at most MaxSessions
+	stopped  bool                  // no goroutine is added to work any more
+	reactor  *reactor              // nil until it is needed
+	apart    bool                  // no socket is parked: each has its goroutine
 }
 
 // New binds the listener, so that Addr is true before Run.

@@ -3,15 +3,10 @@ package edge
 import (
 	"errors"
 	"io"
-	"strings"
 	"time"
-
-	"github.com/fasthttp/websocket"
-
-	"flannel/protocol"
 )
 
-// finish ends what the session began. ended is why reading did; nil if it never began.
+// finish ends what the session began, when nobody reads any more. ended is why; nil if it never began.
 func (s *Session) finish(ended error) {
 	e := s.edge
 	s.booted()
@@ -20,17 +15,16 @@ func (s *Session) finish(ended error) {
 	s.following.Unlock()
 	s.detach()
 	e.pulse.remove(s)
-	s.sort(ended)
 	s.cancel()
 	s.mu.Lock()
 	s.gone, s.ending = true, true
 	code, server := s.code, s.server
 	s.mu.Unlock()
 	s.work.Wait()
-	if _, answered := errors.AsType[*websocket.CloseError](ended); !answered {
+	if !errors.Is(ended, errSaidClose) {
 		s.linger()
 	}
-	s.conn.Close() //nolint:errcheck // Whatever it says, the socket is over.
+	s.raw.Close() //nolint:errcheck // Whatever it says, the socket is over.
 	if !s.registered {
 		return
 	}
@@ -51,29 +45,6 @@ func (s *Session) detach() {
 	defer s.guard()
 	if s.attached {
 		s.edge.doors.Hub.Detach(s)
-	}
-}
-
-// sort gives a session its code that the library has closed by itself, for a frame that the protocol does not allow.
-// Nothing of ours may follow its close frame.
-func (s *Session) sort(ended error) {
-	var code protocol.CloseCode
-	_, closed := errors.AsType[*websocket.CloseError](ended)
-	switch {
-	case ended == nil, closed:
-		return
-	case errors.Is(ended, websocket.ErrReadLimit):
-		code = protocol.CloseTooBig
-	case strings.HasPrefix(ended.Error(), "websocket: "): // its own errors have no type
-		code = protocol.CloseProtocol
-	default:
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ending {
-		s.ending, s.code, s.server = true, code, true
-		s.out, s.early = outbox{}, outbox{}
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 	"flannel/protocol"
 )
 
-// step handles one text frame of the client. It is called from one goroutine at a time, in order.
-func (s *Session) step(raw []byte) {
+// step handles one text frame of the client. It is called from one goroutine at a time, in order, and keeps nothing of raw.
+// It reports false, and has done nothing, if the frame has to wait until there is room for a query.
+func (s *Session) step(raw []byte) bool {
 	f, err := protocol.DecodeFrame(raw)
 	if err != nil {
 		s.edge.metrics.frames.WithLabelValues("bad").Inc()
@@ -27,7 +28,7 @@ func (s *Session) step(raw []byte) {
 		default:
 			s.fault(f, protocol.SocketErrBadFrame, pe.Message)
 		}
-		return
+		return true
 	}
 	label := f.Type
 	switch f.Type {
@@ -43,7 +44,9 @@ func (s *Session) step(raw []byte) {
 	case protocol.FramePresenceQuery:
 		s.presenceQuery(f)
 	case protocol.FrameQuery:
-		s.query(f)
+		if !s.query(f) {
+			return false
+		}
 	case protocol.FrameView:
 		s.setView(f)
 	default:
@@ -51,6 +54,7 @@ func (s *Session) step(raw []byte) {
 		s.fault(f, protocol.SocketErrUnknownType, "unknown type "+string(protocol.AppendString(nil, f.Type)))
 	}
 	s.edge.metrics.frames.WithLabelValues(label).Inc()
+	return true
 }
 
 // fault answers a frame that cannot be used; the socket stays.
@@ -228,25 +232,26 @@ func (s *Session) typing(f protocol.ClientFrame) {
 	})
 }
 
-// query answers an edge query, beside the reader; answers may come out of order. A session with too many under way is
-// not read on until one is done.
-func (s *Session) query(f protocol.ClientFrame) {
+// query answers an edge query, beside the reader; answers may come out of order. It reports false for a session with too
+// many under way: it is not read on until one is done.
+func (s *Session) query(f protocol.ClientFrame) bool {
 	var q protocol.QueryFrame
 	if err := json.Unmarshal(f.Raw, &q); err != nil {
 		s.fault(f, protocol.SocketErrBadFrame, "a field has the wrong type")
-		return
+		return true
 	}
 	if len(q.Args) == 0 {
 		q.Args = json.RawMessage("{}")
 	}
-	select {
-	case s.queries <- struct{}{}:
-	case <-s.ctx.Done():
-		return
+	if !s.place() {
+		return false
 	}
 	if !s.aside(func() { s.find(f, q) }) {
-		<-s.queries
+		s.mu.Lock()
+		s.freeLocked(1)
+		s.mu.Unlock()
 	}
+	return true
 }
 
 // find answers a query, whose place it holds.

@@ -287,7 +287,7 @@ func TestHTTP_QueriesTellThePathAsItCame(t *testing.T) {
 }
 
 func TestHTTP_KeepAliveAndPipelining(t *testing.T) {
-	w := newWorld(t, overLoopback)
+	w := newWorld(t)
 	conn := w.rawConn()
 	one := "POST /api/users.info HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"token\":\"xoxp-ana\"}"
 	conn.Write([]byte(strings.Repeat(one, 5) + "GET /api/users.info?token=xoxp-ana HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))

@@ -9,7 +9,7 @@ import (
 
 // wireText returns the websocket frame of a text message as a server sends it (RFC 6455, section 5.2): a header of 2 to
 // 10 bytes and the payload, not masked. It is made once per event and shared by all receivers.
-func wireText(payload []byte) []byte { return wire(0x1, payload) }
+func wireText(payload []byte) []byte { return wire(opText, payload) }
 
 func wire(opcode byte, payload []byte) []byte {
 	buf := make([]byte, 0, len(payload)+10)
@@ -33,7 +33,7 @@ func wireClose(code protocol.CloseCode, reason []byte) []byte {
 	if len(reason) > maxReason {
 		reason = nil
 	}
-	return wire(0x8, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
+	return wire(opClose, append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
 }
 
 // item is a frame that waits.

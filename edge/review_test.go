@@ -156,7 +156,7 @@ func TestStop_RacesWithRun(t *testing.T) {
 }
 
 func TestNew_AddressInUse(t *testing.T) {
-	w := newWorld(t, overLoopback)
+	w := newWorld(t)
 	cfg := Default()
 	cfg.Listen = w.edge.Addr()
 	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), cfg.Listen) {
@@ -375,7 +375,7 @@ func TestOutbox_ControlClosesRatherThanIsDropped(t *testing.T) {
 
 // TestSession_PongsAreSignsOfLifeAndPingsAreAnswered: control frames of the client.
 func TestSession_PongsAreSignsOfLifeAndPingsAreAnswered(t *testing.T) {
-	w := newWorld(t, overLoopback)
+	w := newWorld(t)
 	conn := w.rawSocket(w.thinURL("xoxp-ana", ""))
 	readFrame(t, conn)
 	for _, frame := range [][]byte{clientFrame(0x8A, 0x82, "xy"), clientFrame(0x89, 0x82, "ab")} {
@@ -390,7 +390,7 @@ func TestSession_PongsAreSignsOfLifeAndPingsAreAnswered(t *testing.T) {
 
 // TestSession_AFloodOfPingsIsClosed: pings count as frames.
 func TestSession_AFloodOfPingsIsClosed(t *testing.T) {
-	w := newWorld(t, overLoopback)
+	w := newWorld(t)
 	p := w.hello(w.thinURL("xoxp-ana", ""))
 	go func() {
 		for range 2 * frameBurst {
@@ -438,7 +438,7 @@ func TestSession_TooManyMessagesAtOnce(t *testing.T) {
 
 // TestUpgrade_BadHandshakesUseNoTicketUp.
 func TestUpgrade_BadHandshakesUseNoTicketUp(t *testing.T) {
-	w := newWorld(t, overLoopback)
+	w := newWorld(t)
 	ticket := w.ticketURL("xoxp-ana")
 	path := strings.TrimPrefix(ticket, "ws://"+w.edge.Addr())
 	for name, head := range map[string]string{

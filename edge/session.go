@@ -9,11 +9,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	"github.com/fasthttp/websocket"
 	"golang.org/x/time/rate"
 
+	"flannel/edge/poll"
 	"flannel/protocol"
 )
 
@@ -29,8 +30,10 @@ const (
 type Session struct {
 	// Static after newSession, but id, which run sets before anybody else can see the session.
 	edge    *Edge
-	conn    *websocket.Conn // read by run only; never written to by us
-	raw     net.Conn        // written to by flush only
+	number  uint64 // of all sessions of the node
+	raw     net.Conn
+	reactor *reactor        // nil if the socket has to have a goroutine
+	direct  syscall.RawConn // of raw; nil without a reactor
 	opening opening
 	id      protocol.Identity
 	opened  time.Time
@@ -41,13 +44,20 @@ type Session struct {
 	exclude map[string]bool       // event types the client does not want
 	ctx     context.Context       // ends with the session: it is one
 	cancel  context.CancelFunc
-	queries chan struct{} // a place per query whose answer is not written; capacity SessionQueries; never closed
 
-	// Owned by run.
-	frames     *rate.Limiter
-	messages   *rate.Limiter
-	typed      time.Time // when typing was last passed on
-	booting    bool      // holds a place among the handshakes
+	// reading is held while frames are handled, by whoever reads. It is taken before mu. It guards what follows, but that
+	// readLoop's sessions have one reader who needs no lock.
+	reading  sync.Mutex
+	intake   intake
+	rest     []byte // read, and not handled yet: the beginning of a frame, or what stands behind heldBack
+	heldBack []byte // a query that waits for a place
+	done     bool   // finish has been called, or is about to be
+	frames   *rate.Limiter
+	messages *rate.Limiter
+	typed    time.Time // when typing was last passed on
+
+	// Owned by run, and then by finish.
+	booting    bool // holds a place among the handshakes
 	registered bool
 	attached   bool
 
@@ -62,7 +72,9 @@ type Session struct {
 
 	rewatching atomic.Bool // Rewatch is on its way
 
-	work sync.WaitGroup // flush, and the goroutines of queries and messages
+	asking atomic.Int32 // queries whose answer is not written; at most SessionQueries; mu is held when it changes
+
+	work sync.WaitGroup // writing, and the goroutines of queries and messages
 
 	// telling guards safe, the resume token of when no badge waited. It is held while badges are told, and taken before mu.
 	telling sync.Mutex
@@ -76,12 +88,18 @@ type Session struct {
 	// mu guards what follows. It is never held across I/O.
 	mu      sync.Mutex
 	out     outbox
-	early   outbox    // events while held
-	held    bool      // events wait until the boot is in the outbox
-	writing bool      // flush runs
-	ending  bool      // a close frame is the outbox's last: nothing is added any more
-	gone    bool      // run is over: no goroutine is started any more
-	waiting time.Time // since when the outbox's first frame waits
+	early   outbox // events while held
+	held    bool   // events wait until the boot is in the outbox
+	socket  poll.Socket
+	parked  bool          // there is no readLoop, but the reactor
+	stalled bool          // the reader waits for a place for a query
+	roomy   chan struct{} // tells readLoop of one; capacity 1; never closed
+	corked  bool          // frames wait until the reader is done
+	writing bool          // somebody writes, or is about to
+	timed   bool          // writes have a deadline
+	ending  bool          // a close frame is the outbox's last: nothing is added any more
+	gone    bool          // run is over: no goroutine is started any more
+	waiting time.Time     // since when the outbox's first frame waits
 	code    protocol.CloseCode
 	server  bool // we closed
 	pending []func()
@@ -94,12 +112,12 @@ type Session struct {
 	pulsing bool                                  // is on the pulse's list
 }
 
-func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
+// newSession takes conn over, of which the client has sent rest already.
+func newSession(e *Edge, conn net.Conn, rest []byte, o opening) *Session {
 	s := &Session{
-		edge: e, conn: conn, raw: conn.NetConn(), opening: o, id: o.id, opened: e.now(), held: true,
+		edge: e, raw: conn, opening: o, id: o.id, opened: e.now(), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
-		queries: make(chan struct{}, e.cfg.SessionQueries),
-		frames:  rate.NewLimiter(frameRate, frameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
+		frames: rate.NewLimiter(frameRate, frameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
 	}
 	if s.thin {
 		s.from = o.resumeFrom()
@@ -113,6 +131,8 @@ func newSession(e *Edge, conn *websocket.Conn, o opening) *Session {
 			s.exclude[name] = true
 		}
 	}
+	s.number = e.opened.Add(1)
+	s.reactor, s.direct = e.direct(conn)
 	s.ctx, s.cancel = context.WithCancel(e.life)
 	s.heard.Store(s.opened.UnixNano())
 	// A random first ping, so that those who came together are not pinged together.
@@ -128,10 +148,15 @@ func (s *Session) User() protocol.UserID { return s.id.User }
 // Identity returns who the client is.
 func (s *Session) Identity() protocol.Identity { return s.id }
 
-// run is the session's life: it opens, and then reads until the socket ends.
+// run is the session's life: it opens, and then reads until the socket ends, or leaves that to the reactor.
 func (s *Session) run() {
 	var ended error
-	defer func() { s.finish(ended) }()
+	parked := false
+	defer func() {
+		if !parked {
+			s.finish(ended)
+		}
+	}()
 	defer s.guard()
 	s.edge.storm.opened(s.opened) // Not when it is done: a storm makes that late.
 	outcome, err := s.begin()
@@ -141,6 +166,10 @@ func (s *Session) run() {
 		s.edge.log.Debug("session refused", "outcome", outcome, "err", err)
 	}
 	s.release()
+	if parked = s.park(); parked {
+		s.goOn()
+		return
+	}
 	ended = s.readLoop()
 }
 
@@ -150,7 +179,7 @@ func (s *Session) guard() {
 		s.edge.metrics.panics.Inc()
 		s.edge.log.Error("session panicked", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
 		s.Close(protocol.CloseReconnect, s.edge.comeBack())
-		s.raw.SetReadDeadline(time.Now().Add(closeWait)) //nolint:errcheck // The reader says it.
+		s.hangUp(closeWait)
 	}
 }
 
@@ -158,7 +187,6 @@ func (s *Session) guard() {
 // flannel_connections_opened_total.
 func (s *Session) begin() (outcome string, err error) {
 	e := s.edge
-	s.listen()
 	if s.opening.expired {
 		s.say(protocol.ErrorFrame{Type: protocol.FrameError, Error: protocol.SocketError{Code: protocol.SocketErrURLExpired, Msg: "Socket URL has expired"}})
 		s.Close(protocol.CloseBadTicket, 0)
@@ -218,23 +246,6 @@ func (s *Session) turnAway(stage, reason string) (string, error) {
 	s.edge.metrics.rejected.WithLabelValues(stage, reason).Inc()
 	s.Close(closeFor(reason), s.edge.comeBack())
 	return "overloaded", nil
-}
-
-// listen lets control frames count as signs of life. The library must not answer them: our writer writes.
-func (s *Session) listen() {
-	s.conn.SetReadLimit(protocol.MaxFrame)
-	s.conn.SetPongHandler(func(string) error { s.alive(); return nil })
-	s.conn.SetPingHandler(func(data string) error {
-		s.alive()
-		if s.paced() {
-			s.put(wire(0xA, []byte(data)), protocol.ClassControl)
-		}
-		return nil
-	})
-	s.conn.SetCloseHandler(func(code int, _ string) error {
-		s.end(protocol.CloseCode(code), nil, false)
-		return nil
-	})
 }
 
 func (s *Session) alive() { s.heard.Store(s.edge.now().UnixNano()) }
@@ -352,26 +363,6 @@ func (s *Session) refuse(err error) (string, error) {
 	return outcome, err
 }
 
-// readLoop handles frames until the socket ends, and returns why it did.
-func (s *Session) readLoop() error {
-	for {
-		kind, body, err := s.conn.ReadMessage()
-		switch {
-		case err != nil:
-			return err
-		case s.over():
-			continue // until the client's close frame, or the deadline
-		}
-		s.alive()
-		switch {
-		case kind != websocket.TextMessage:
-			s.Close(protocol.CloseUnsupported, 0)
-		case s.paced():
-			s.step(body)
-		}
-	}
-}
-
 // over reports whether a close frame has been sent or is on its way.
 func (s *Session) over() bool {
 	s.mu.Lock()
@@ -388,7 +379,7 @@ func (s *Session) check(now time.Time) {
 	}
 	if now.Sub(time.Unix(0, s.pinged.Load())) >= cfg.PingInterval {
 		s.pinged.Store(now.UnixNano())
-		s.put(wire(0x9, nil), protocol.ClassControl)
+		s.put(wire(opPing, nil), protocol.ClassControl)
 	}
 	if s.id.Expires > 0 && now.Unix() >= s.id.Expires {
 		s.Close(protocol.CloseTokenExpired, 0)

@@ -217,62 +217,66 @@ func TestSession_FailuresOfTheDoors(t *testing.T) {
 }
 
 func TestSession_QueriesArePipelinedAndBounded(t *testing.T) {
-	const places = 4
-	var running, most atomic.Int64
-	gate := make(chan struct{})
-	w := newWorld(t, func(c *Config, w *world) {
-		c.SessionQueries = places
-		w.queries.query = func(_ context.Context, _ protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error) {
-			most.Store(max(most.Load(), running.Add(1)))
-			defer running.Add(-1)
-			<-gate
-			return &protocol.Reply{Status: 200, Body: []byte(`{"results":[],"ok":true}`)}, nil
+	bothWays(t, func(t *testing.T, way option) {
+		const places = 4
+		var running, most atomic.Int64
+		gate := make(chan struct{})
+		w := newWorld(t, way, func(c *Config, w *world) {
+			c.SessionQueries = places
+			w.queries.query = func(_ context.Context, _ protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error) {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				<-gate
+				return &protocol.Reply{Status: 200, Body: []byte(`{"results":[],"ok":true}`)}, nil
+			}
+		})
+		p := w.hello(w.thinURL("xoxp-ana", ""))
+
+		const n = 40
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for i := range n {
+				p.send(fmt.Sprintf(`{"id":%d,"type":"query","method":"users/info","args":{}}`, i))
+			}
+		}()
+		eventually(t, "all places are taken", func() bool { return running.Load() == places })
+		close(gate)
+
+		seen := map[string]bool{}
+		for range n {
+			seen[p.next()] = true
+		}
+		<-sent
+		for i := range n {
+			if want := fmt.Sprintf(`{"reply_to":%d,"results":[],"ok":true}`, i); !seen[want] {
+				t.Errorf("no answer %s", want)
+			}
+		}
+		if most.Load() != places {
+			t.Errorf("%d queries ran at once, want %d", most.Load(), places)
 		}
 	})
-	p := w.hello(w.thinURL("xoxp-ana", ""))
-
-	const n = 40
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		for i := range n {
-			p.send(fmt.Sprintf(`{"id":%d,"type":"query","method":"users/info","args":{}}`, i))
-		}
-	}()
-	eventually(t, "all places are taken", func() bool { return running.Load() == places })
-	close(gate)
-
-	seen := map[string]bool{}
-	for range n {
-		seen[p.next()] = true
-	}
-	<-sent
-	for i := range n {
-		if want := fmt.Sprintf(`{"reply_to":%d,"results":[],"ok":true}`, i); !seen[want] {
-			t.Errorf("no answer %s", want)
-		}
-	}
-	if most.Load() != places {
-		t.Errorf("%d queries ran at once, want %d", most.Load(), places)
-	}
 }
 
 func TestSession_LargeAnswersAreNoOverflow(t *testing.T) {
-	w := newWorld(t, func(c *Config, w *world) {
-		c.OutboxBytes = 64 << 10
-		w.queries.query = func(context.Context, protocol.Identity, string, json.RawMessage) (*protocol.Reply, error) {
-			return &protocol.Reply{Status: 200, Body: []byte(`{"ok":true,"x":"` + strings.Repeat("a", 60<<10) + `"}`)}, nil
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way, func(c *Config, w *world) {
+			c.OutboxBytes = 64 << 10
+			w.queries.query = func(context.Context, protocol.Identity, string, json.RawMessage) (*protocol.Reply, error) {
+				return &protocol.Reply{Status: 200, Body: []byte(`{"ok":true,"x":"` + strings.Repeat("a", 60<<10) + `"}`)}, nil
+			}
+		})
+		p := w.hello(w.thinURL("xoxp-ana", ""))
+		go func() {
+			for i := range 100 {
+				_ = p.conn.WriteMessage(1, fmt.Appendf(nil, `{"id":%d,"type":"query","method":"users/info"}`, i))
+			}
+		}()
+		for range 100 {
+			p.until(`"reply_to":`)
 		}
 	})
-	p := w.hello(w.thinURL("xoxp-ana", ""))
-	go func() {
-		for i := range 100 {
-			_ = p.conn.WriteMessage(1, fmt.Appendf(nil, `{"id":%d,"type":"query","method":"users/info"}`, i))
-		}
-	}()
-	for range 100 {
-		p.until(`"reply_to":`)
-	}
 }
 
 func TestSession_MessagesAreForwardedAndAcknowledged(t *testing.T) {
@@ -435,20 +439,22 @@ func (h hooked) Identify(ctx context.Context, token string) (protocol.Identity, 
 }
 
 func TestSession_ThePeerClosesAtOnce(t *testing.T) {
-	w := newWorld(t)
-	p := w.hello(w.ticketURL("xoxp-ana"))
-	began := time.Now()
-	if err := p.conn.WriteControl(8, []byte{3, 232}, time.Now().Add(time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if code, _ := p.closed(); code != 1000 {
-		t.Errorf("closed with %d", code)
-	}
-	eventually(t, "gone", func() bool { return w.edge.Sessions() == 0 })
-	if took := time.Since(began); took > 250*time.Millisecond { // it lingers for 300 ms where it must
-		t.Errorf("the close took %v", took)
-	}
-	if n := w.metric("flannel_connections_closed_total", "normal", "client"); n != 1 {
-		t.Errorf("%v closes are counted", n)
-	}
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way)
+		p := w.hello(w.ticketURL("xoxp-ana"))
+		began := time.Now()
+		if err := p.conn.WriteControl(8, []byte{3, 232}, time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if code, _ := p.closed(); code != 1000 {
+			t.Errorf("closed with %d", code)
+		}
+		eventually(t, "gone", func() bool { return w.edge.Sessions() == 0 })
+		if took := time.Since(began); took > 250*time.Millisecond { // it lingers for 300 ms where it must
+			t.Errorf("the close took %v", took)
+		}
+		if n := w.metric("flannel_connections_closed_total", "normal", "client"); n != 1 {
+			t.Errorf("%v closes are counted", n)
+		}
+	})
 }

@@ -20,44 +20,46 @@ import (
 
 // TestSlow_AReaderThatStopsIsClosedAndOthersGoOn: over real sockets, whose buffers hide a slow reader for a while.
 func TestSlow_AReaderThatStopsIsClosedAndOthersGoOn(t *testing.T) {
-	w := newWorld(t, overLoopback)
-	slow := w.rawSocket(w.thinURL("xoxp-ana", ""))
-	readFrame(t, slow)
-	if err := slow.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
-		t.Fatal(err)
-	}
-	good := w.hello(w.thinURL("xoxp-bo", ""))
-	eventually(t, "both are attached", func() bool { return w.hub.len() == 2 })
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way)
+		slow := w.rawSocket(w.thinURL("xoxp-ana", ""))
+		readFrame(t, slow)
+		if err := slow.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		good := w.hello(w.thinURL("xoxp-bo", ""))
+		eventually(t, "both are attached", func() bool { return w.hub.len() == 2 })
 
-	const n, size = 8000, 4 << 10 // 32 MB: more than the kernel takes for one reader
-	body := strings.Repeat("x", size)
-	counted := make(chan int, 1)
-	go func() {
-		seen := 0
-		for f := range good.frames {
-			if strings.Contains(f, `"text":"m`) {
-				if seen++; seen == n {
-					break
+		const n, size = 8000, 4 << 10 // 32 MB: more than the kernel takes for one reader
+		body := strings.Repeat("x", size)
+		counted := make(chan int, 1)
+		go func() {
+			seen := 0
+			for f := range good.frames {
+				if strings.Contains(f, `"text":"m`) {
+					if seen++; seen == n {
+						break
+					}
 				}
 			}
+			counted <- seen
+		}()
+		for i := range n {
+			w.hub.publish(&protocol.Event{Topic: "C1", Type: "message", Class: protocol.ClassMessage, Payload: fmt.Appendf(nil, `{"type":"message","text":"m%d","x":%q}`, i, body)})
+			if i%16 == 0 {
+				runtime.Gosched()
+				eventually(t, "the good reader keeps up", func() bool { return waiting(w, "U2") < 100<<10 })
+			}
 		}
-		counted <- seen
-	}()
-	for i := range n {
-		w.hub.publish(&protocol.Event{Topic: "C1", Type: "message", Class: protocol.ClassMessage, Payload: fmt.Appendf(nil, `{"type":"message","text":"m%d","x":%q}`, i, body)})
-		if i%16 == 0 {
-			runtime.Gosched()
-			eventually(t, "the good reader keeps up", func() bool { return waiting(w, "U2") < 100<<10 })
-		}
-	}
 
-	if seen := <-counted; seen != n {
-		t.Errorf("the good reader got %d of %d", seen, n)
-	}
-	eventually(t, "the slow one is gone", func() bool { return w.edge.Sessions() == 1 && w.hub.len() == 1 })
-	if w.metric("flannel_slow_clients_total") != 1 || w.metric("flannel_connections_closed_total", "slow", "server") != 1 {
-		t.Error("it is not counted")
-	}
+		if seen := <-counted; seen != n {
+			t.Errorf("the good reader got %d of %d", seen, n)
+		}
+		eventually(t, "the slow one is gone", func() bool { return w.edge.Sessions() == 1 && w.hub.len() == 1 })
+		if w.metric("flannel_slow_clients_total") != 1 || w.metric("flannel_connections_closed_total", "slow", "server") != 1 {
+			t.Error("it is not counted")
+		}
+	})
 }
 
 // waiting returns the bytes that wait for a user's sessions.
@@ -242,7 +244,7 @@ func TestAdmission_HandshakesAreBounded(t *testing.T) {
 
 // TestAdmission_LosesNoPlaces: clients that go away at every point of a handshake, many at a time.
 func TestAdmission_LosesNoPlaces(t *testing.T) {
-	w := newWorld(t, overLoopback, func(c *Config, _ *world) { c.MaxHandshakes = 16; c.MaxSessions = 32 })
+	w := newWorld(t, func(c *Config, _ *world) { c.MaxHandshakes = 16; c.MaxSessions = 32 })
 	for i := range 300 {
 		conn, err := net.Dial("tcp", w.edge.Addr())
 		if err != nil {

@@ -51,7 +51,7 @@ func (s *Session) thinFrame(ev *protocol.Event, w *wires, g *given) (objects, fr
 		return nil, nil
 	}
 	// A query under way may be about to give the user as they were, which an invalidation before it would not undo.
-	if changed := about.changed; changed != "" && changed != s.id.User && len(s.queries) == 0 && !g.has(protocol.ObjectID(changed)) {
+	if changed := about.changed; changed != "" && changed != s.id.User && s.asking.Load() == 0 && !g.has(protocol.ObjectID(changed)) {
 		return nil, w.invalid.get(func() []byte { return invalidated(ev, changed) })
 	}
 	objects = s.objectsFor(ev, g)

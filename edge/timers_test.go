@@ -19,6 +19,7 @@ import (
 func bubble(t *testing.T, run func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		inBubble.Store(t, true)
 		t.Cleanup(func() { time.Sleep(11 * time.Second) }) // fasthttp's pool of workers looks every 10 s whether it is over
 		run(t)
 	})

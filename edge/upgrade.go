@@ -2,6 +2,7 @@ package edge
 
 import (
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -97,14 +98,26 @@ func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 		return
 	}
 	//nolint:errcheck // The upgrader has answered.
-	e.upgrader.Upgrade(ctx, func(conn *websocket.Conn) {
+	e.upgrader.Upgrade(ctx, func(ws *websocket.Conn) {
+		// From here on the library has nothing to do: what it holds, and the HTTP server's reader, would be several times
+		// what an idle session costs.
 		e.redeem(&o)
-		s := newSession(e, conn, o)
+		conn, rest := bare(ws.NetConn())
+		s := newSession(e, conn, rest, o)
 		if !e.begin(s.run) {
 			s.cancel()
 			conn.Close() //nolint:errcheck // The node has stopped.
 		}
 	})
+}
+
+// bare returns the connection below the HTTP server's reader, and what the client has sent into that already.
+func bare(conn net.Conn) (inner net.Conn, sent []byte) {
+	sent = early(conn)
+	if c, ok := conn.(interface{ UnsafeConn() net.Conn }); ok {
+		conn = c.UnsafeConn()
+	}
+	return conn, sent
 }
 
 // Reasons for turning a socket away.

@@ -240,14 +240,23 @@ type world struct {
 	hub     *fakeHub
 	reg     *prometheus.Registry
 	mem     *memnet.Listener // nil over loopback
+	apart   bool
 	client  *http.Client
 	ran     chan error
 }
 
 type option func(*Config, *world)
 
-// overLoopback uses real sockets, which have buffers, in place of pipes, which have none.
-func overLoopback(_ *Config, w *world) { w.mem = nil }
+// inBubble has the tests that run with fake time: their networks are pipes, which have no buffers and are not parked. All
+// others have real sockets.
+var inBubble sync.Map // of testing.TB
+
+// bothWays runs a test with sockets that are parked, and with a goroutine for each as on systems without a poller.
+func bothWays(t *testing.T, run func(t *testing.T, way option)) {
+	t.Helper()
+	t.Run("parked", func(t *testing.T) { run(t, func(*Config, *world) {}) })
+	t.Run("apart", func(t *testing.T) { run(t, func(_ *Config, w *world) { w.apart = true }) })
+}
 
 func newWorld(t testing.TB, options ...option) *world {
 	t.Helper()
@@ -261,7 +270,10 @@ func newWorld(t testing.TB, options ...option) *world {
 			dead: map[string]protocol.Code{}, floors: map[protocol.UserID]protocol.Position{}, members: map[protocol.ChannelID]bool{"C1": true},
 		},
 		writer: &fakeWriter{}, hub: &fakeHub{sessions: map[*Session]bool{}, watched: map[*Session][]protocol.UserID{}},
-		reg: prometheus.NewRegistry(), mem: memnet.Listen(), ran: make(chan error, 1),
+		reg: prometheus.NewRegistry(), ran: make(chan error, 1),
+	}
+	if _, pipes := inBubble.Load(t); pipes {
+		w.mem = memnet.Listen()
 	}
 	w.queries.answer = func(_ context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error) {
 		if method == "rtm.connect" || method == "client.getWebSocketURL" {
@@ -299,6 +311,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	if w.edge, err = New(cfg, opts); err != nil {
 		t.Fatal(err)
 	}
+	w.edge.apart = w.apart
 	transport := &http.Transport{}
 	if w.mem != nil {
 		transport.DialContext = w.mem.Dial

@@ -3,10 +3,12 @@ package edge
 import (
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"flannel/edge/poll"
 	"flannel/protocol"
 )
 
@@ -160,21 +162,112 @@ func (s *Session) release() {
 	s.early = outbox{}
 }
 
-// writeLocked starts the writer if there is something to write and nobody writes. mu must be held.
+// writeLocked sees to it that somebody writes if there is something to write. mu must be held.
 func (s *Session) writeLocked() {
-	if s.writing || s.gone || len(s.out.items) == 0 {
+	if s.corked || !s.beginWriteLocked() {
 		return
+	}
+	if s.reactor != nil {
+		s.writer().add(s)
+	} else {
+		go s.flush(nil)
+	}
+}
+
+// beginWriteLocked reports whether the caller has to write: there is something, and nobody else does. mu must be held.
+func (s *Session) beginWriteLocked() bool {
+	if s.writing || s.gone || len(s.out.items) == 0 {
+		return false
 	}
 	s.writing = true
 	s.waiting = s.edge.now()
 	s.work.Add(1)
-	go s.flush()
+	return true
+}
+
+// writer returns the one who writes for the session.
+func (s *Session) writer() *writer {
+	return &s.reactor.writers[s.number%uint64(len(s.reactor.writers))]
+}
+
+// cork keeps back what is to be written, for the answers to several queries at once, until uncork writes it.
+func (s *Session) cork() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.corked = true
+}
+
+func (s *Session) uncork() {
+	s.mu.Lock()
+	s.corked = false
+	write := s.beginWriteLocked()
+	s.mu.Unlock()
+	if write {
+		p := pens.Get().(*pen)
+		p.buf = s.writeOut(&p.try, p.buf)
+		pens.Put(p)
+	}
+}
+
+// pen is what it takes to write.
+type pen struct {
+	try poll.Attempt
+	buf []byte
+}
+
+var pens = sync.Pool{New: func() any { return new(pen) }}
+
+// writeOut writes what waits as far as the socket takes it now, as many frames at once as there are. It does not wait:
+// should there be no room it leaves the rest to a goroutine. It returns buf, which may have grown.
+func (s *Session) writeOut(try *poll.Attempt, buf []byte) []byte {
+	for {
+		var ok bool
+		if buf, ok = s.take(buf); !ok {
+			s.work.Done()
+			return buf
+		}
+		n, err := try.Write(s.direct, buf)
+		if err == nil && n == len(buf) {
+			continue
+		}
+		if err != nil {
+			s.writeFailed(err)
+			s.work.Done()
+		} else {
+			go s.flush(slices.Clone(buf[n:]))
+		}
+		return buf
+	}
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// flush writes until the outbox is empty, as many frames at once as there are.
-func (s *Session) flush() {
+// take takes frames for one write into buf. ok is false if there are none: then nobody writes any more.
+func (s *Session) take(buf []byte) (frames []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	buf = buf[:0]
+	if len(s.out.items) == 0 {
+		s.writing = false
+		if s.timed && !s.ending {
+			s.raw.SetWriteDeadline(time.Time{}) //nolint:errcheck // The next write says it.
+			s.timed = false
+		}
+		if s.ending { // The close frame is out: wait a moment for the client's.
+			s.hangUpLocked(closeWait)
+		}
+		return buf, false
+	}
+	buf, places := s.out.take(buf)
+	now := s.edge.now()
+	s.edge.metrics.lag.Observe(now.Sub(s.waiting).Seconds())
+	s.waiting = now
+	s.freeLocked(places)
+	return buf, true
+}
+
+// flush writes rest and then until the outbox is empty, and waits for the socket.
+func (s *Session) flush(rest []byte) {
 	defer s.work.Done()
 	defer s.guard()
 	buf := buffers.Get().(*[]byte)
@@ -184,41 +277,38 @@ func (s *Session) flush() {
 		}
 	}()
 	for {
-		s.mu.Lock()
-		if len(s.out.items) == 0 {
-			s.writing = false
-			ending := s.ending
-			s.mu.Unlock()
-			if ending { // The close frame is out: wait a moment for the client's.
-				s.raw.SetReadDeadline(time.Now().Add(closeWait)) //nolint:errcheck // The reader says it.
+		if len(rest) == 0 {
+			var ok bool
+			if *buf, ok = s.take(*buf); !ok {
+				return
 			}
-			return
+			rest = *buf
 		}
-		var slots int
-		*buf, slots = s.out.take((*buf)[:0])
-		waited := s.edge.now().Sub(s.waiting)
-		s.waiting = s.edge.now()
+		s.mu.Lock()
 		if !s.ending || s.code != protocol.CloseSlow { // overflow has set its own, which must stand
 			s.raw.SetWriteDeadline(time.Now().Add(s.edge.cfg.WriteTimeout)) //nolint:errcheck // The write says it.
+			s.timed = true
 		}
 		s.mu.Unlock()
-		for range slots {
-			<-s.queries
-		}
-		s.edge.metrics.lag.Observe(waited.Seconds())
-		if _, err := s.raw.Write(*buf); err != nil {
-			s.mu.Lock()
-			if !s.ending && errors.Is(err, os.ErrDeadlineExceeded) { // No close frame fits any more; it counts as one.
-				s.code, s.server = protocol.CloseSlow, true
-				s.edge.metrics.slow.Inc()
-			}
-			s.out, s.writing, s.ending = outbox{}, false, true
-			s.mu.Unlock()
-			s.cancel()
-			s.raw.SetReadDeadline(time.Now()) //nolint:errcheck // The reader ends and closes.
+		if _, err := s.raw.Write(rest); err != nil {
+			s.writeFailed(err)
 			return
 		}
+		rest = nil
 	}
+}
+
+// writeFailed ends the session: the socket is of no use.
+func (s *Session) writeFailed(err error) {
+	s.mu.Lock()
+	if !s.ending && errors.Is(err, os.ErrDeadlineExceeded) { // No close frame fits any more; it counts as one.
+		s.code, s.server = protocol.CloseSlow, true
+		s.edge.metrics.slow.Inc()
+	}
+	s.out, s.writing, s.ending = outbox{}, false, true
+	s.hangUpLocked(0)
+	s.mu.Unlock()
+	s.cancel()
 }
 
 // Close sends a close frame behind what waits, and ends the session. retry, if positive, tells the client when to come
@@ -255,10 +345,7 @@ func (s *Session) endLocked(code protocol.CloseCode, reason []byte, server bool)
 		return
 	}
 	s.ending, s.code, s.server = true, code, server
-	s.cancel()                        // what queries still find nobody will hear
-	if code == 1005 || code == 1006 { // not to be sent
-		code = protocol.CloseNormal
-	}
-	s.out.add(item{frame: wireClose(code, reason), class: protocol.ClassControl})
+	s.cancel() // what queries still find nobody will hear
+	s.out.add(item{frame: wireClose(sendable(code), reason), class: protocol.ClassControl})
 	s.writeLocked()
 }
