@@ -37,6 +37,8 @@ func (f Freshness) String() string {
 
 // Get returns an object as of a position at or above floor. It does not block.
 //
+// It keeps nothing of id, which may be a view of a buffer.
+//
 // While the stream is down objects are Stale until they are Config.StaleFor old, and nothing is Absent.
 func (c *Cache) Get(id protocol.ObjectID, floor protocol.Position) (protocol.Object, Freshness) {
 	// First: the entry has all events up to here in it only if it is looked up after them.
@@ -56,7 +58,7 @@ func (c *Cache) Get(id protocol.ObjectID, floor protocol.Position) (protocol.Obj
 		c.metrics.looked(kind, resultMiss)
 		return protocol.Object{}, Missing
 	}
-	c.sampleServed(id)
+	c.sampleServed(e.object.ID)
 	return e.object, f
 }
 

@@ -184,7 +184,7 @@ func TestBadInput_TooManyFrames(t *testing.T) {
 	w := newWorld(t)
 	p := w.hello(w.ticketURL("xoxp-ana"))
 	go func() {
-		for range 2 * frameBurst {
+		for range 2 * Default().FrameBurst {
 			if p.conn.WriteMessage(websocket.TextMessage, []byte(`{"type":"nothing"}`)) != nil {
 				return
 			}

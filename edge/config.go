@@ -43,6 +43,10 @@ type Config struct {
 	OutboxBytes  int `koanf:"outbox_bytes"`
 	// SessionQueries bounds the queries and messages of one session under way; a session with more is not read on.
 	SessionQueries int `koanf:"session_queries"`
+	// FrameRate is how many frames a client may send a second, whatever they are, and FrameBurst how many at once: far above
+	// what programs send, far below what hurts.
+	FrameRate  int `koanf:"frame_rate"`
+	FrameBurst int `koanf:"frame_burst"`
 	// MessageBurst is how many messages a session may send at once; one a second is the sustained rate.
 	MessageBurst int `koanf:"message_burst"`
 
@@ -75,7 +79,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8080", Region: "local", Origins: []string{}, RateLimits: true,
 		MaxSessions: 15_000, MaxHandshakes: 4096, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, WriteTimeout: 10 * time.Second,
-		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, MessageBurst: 30,
+		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, FrameRate: 50, FrameBurst: 500, MessageBurst: 30,
 		Presence: true, StormOpens: 200, // a morning of 15,000 people in an hour is 4 a second
 		TicketLife: 30 * time.Second, MaxTickets: 50_000, WriteVisible: 500 * time.Millisecond,
 		ReconnectMin: 500 * time.Millisecond, ReconnectMax: 30 * time.Second, ReconnectStable: time.Minute,
@@ -91,7 +95,7 @@ func (c *Config) Validate() error {
 	}
 	for name, n := range map[string]int{
 		"max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
-		"session_queries": c.SessionQueries, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "storm_opens": c.StormOpens,
+		"session_queries": c.SessionQueries, "frame_rate": c.FrameRate, "frame_burst": c.FrameBurst, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "storm_opens": c.StormOpens,
 	} {
 		if n <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))

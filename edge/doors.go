@@ -19,6 +19,9 @@ type Queries interface {
 	Answer(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error)
 	// Query answers the edge query API.
 	Query(ctx context.Context, id protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error)
+	// Ready appends the body of the answer to a query to dst, if that can be had without waiting. What it reads it does not
+	// keep. If not ok, dst is as it was, and Query answers.
+	Ready(id *protocol.Identity, method, args, dst []byte) (body []byte, ok bool)
 	// Boot returns the bodies of client.userBoot and client.counts.
 	Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error)
 	// Member reports whether a user, whose session is attached, is in a channel.

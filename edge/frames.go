@@ -16,6 +16,10 @@ import (
 // step handles one text frame of the client. It is called from one goroutine at a time, in order, and keeps nothing of raw.
 // It reports false, and has done nothing, if the frame has to wait until there is room for a query.
 func (s *Session) step(raw []byte) bool {
+	if s.quick(raw) {
+		s.edge.metrics.queries.Inc()
+		return true
+	}
 	f, err := protocol.DecodeFrame(raw)
 	if err != nil {
 		s.edge.metrics.frames.WithLabelValues("bad").Inc()

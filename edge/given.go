@@ -23,6 +23,13 @@ type given struct {
 
 func hashID(id protocol.ObjectID) uint32 { return uint32(maphash.String(idSeed, string(id))) }
 
+// addName is add for an id in a buffer.
+func (g *given) addName(id []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.addLocked(uint32(maphash.Bytes(idSeed, id)))
+}
+
 func (g *given) has(id protocol.ObjectID) bool {
 	h := hashID(id)
 	g.mu.Lock()

@@ -21,6 +21,7 @@ type metrics struct {
 	rejected      *prometheus.CounterVec // stage, reason
 	duration      prometheus.Histogram
 	frames        *prometheus.CounterVec // type: of clients
+	queries       prometheus.Counter     // of them
 	deliveries    map[protocol.Class]prometheus.Counter
 	dropped       map[protocol.Class]prometheus.Counter
 	slow          prometheus.Counter
@@ -89,6 +90,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, t := range frameTypes {
 		m.frames.WithLabelValues(t)
 	}
+	m.queries = m.frames.WithLabelValues(protocol.FrameQuery)
 	for _, p := range paths {
 		m.callTime.WithLabelValues(p)
 		for _, o := range outcomes {

@@ -82,7 +82,7 @@ func (w *writer) run() {
 		w.mu.Unlock()
 		for i, s := range batch {
 			batch[i] = nil
-			buf = s.writeOut(&try, buf)
+			buf = s.writeOut(&try, buf, false)
 		}
 	}
 }

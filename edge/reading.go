@@ -75,24 +75,28 @@ func (s *Session) Readable(buf []byte) {
 		s.endReadingLocked(err)
 		return
 	}
-	s.cork()
-	defer s.uncork()
-	rearm = s.took(buf[:have+n])
+	rearm = s.handOver(buf[:have+n])
+}
+
+// handOver consumes what was read, and finishes the session if that ends it. It reports whether the session wants more. It
+// wants reading.
+func (s *Session) handOver(data []byte) (more bool) {
+	more, err := s.took(data)
+	if err != nil { // Now that the close frame is on its way: finish waits for that.
+		s.endReadingLocked(err)
+	}
+	return more
 }
 
 // took consumes bytes and keeps what is left of them. It reports whether the session wants more. It wants reading.
-func (s *Session) took(data []byte) (more bool) {
+func (s *Session) took(data []byte) (more bool, err error) {
+	s.cork()
+	defer s.uncork()
 	n, _, stalled, err := s.consume(data)
-	switch {
-	case err != nil:
-		s.endReadingLocked(err)
-		return false
-	case n == len(data):
-		s.rest = nil
-	default:
+	if s.rest = nil; n < len(data) {
 		s.rest = slices.Clone(data[n:])
 	}
-	return !stalled
+	return !stalled && err == nil, err
 }
 
 // goOn handles what the client sent before the socket was parked.
@@ -100,9 +104,7 @@ func (s *Session) goOn() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	if len(s.rest) > 0 && !s.done {
-		s.cork()
-		defer s.uncork()
-		s.took(s.rest) // The reactor has it, and may not do more than wait for reading.
+		s.handOver(s.rest) // The reactor has it, and may not do more than wait for reading.
 	}
 }
 
@@ -112,7 +114,7 @@ func (s *Session) resume() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	defer s.guard()
-	if !s.done && s.took(s.rest) {
+	if !s.done && s.handOver(s.rest) {
 		s.socket.Rearm() //nolint:errcheck // It has gone, and hangUp ends the session.
 	}
 }
@@ -264,7 +266,10 @@ func (s *Session) freeLocked(places int) {
 		go s.resume()
 	default:
 		s.stalled = false
-		s.roomy <- struct{}{} // It has room for one, and the reader waits.
+		select {
+		case s.roomy <- struct{}{}:
+		default: // It has been told, and has not looked yet.
+		}
 	}
 }
 

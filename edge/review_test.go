@@ -393,7 +393,7 @@ func TestSession_AFloodOfPingsIsClosed(t *testing.T) {
 	w := newWorld(t)
 	p := w.hello(w.thinURL("xoxp-ana", ""))
 	go func() {
-		for range 2 * frameBurst {
+		for range 2 * Default().FrameBurst {
 			if p.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)) != nil {
 				return
 			}

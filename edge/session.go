@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// A client may send frameRate frames a second, and frameBurst at once, whatever they are: far above what programs
-	// send, far below what hurts.
-	frameRate, frameBurst = 50, 500
 	// closeWait is how long a client has to answer a close frame.
 	closeWait = 2 * time.Second
 )
@@ -51,6 +48,7 @@ type Session struct {
 	intake   intake
 	rest     []byte // read, and not handled yet: the beginning of a frame, or what stands behind heldBack
 	heldBack []byte // a query that waits for a place
+	pen      *pen   // while corked
 	done     bool   // finish has been called, or is about to be
 	frames   *rate.Limiter
 	messages *rate.Limiter
@@ -117,7 +115,7 @@ func newSession(e *Edge, conn net.Conn, rest []byte, o opening) *Session {
 	s := &Session{
 		edge: e, raw: conn, opening: o, id: o.id, opened: e.now(), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
-		frames: rate.NewLimiter(frameRate, frameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
+		frames: rate.NewLimiter(rate.Limit(e.cfg.FrameRate), e.cfg.FrameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
 	}
 	if s.thin {
 		s.from = o.resumeFrom()

@@ -29,6 +29,7 @@ const patience = 10 * time.Second
 type fakeQueries struct {
 	answer func(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error)
 	query  func(ctx context.Context, id protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error)
+	ready  func(id *protocol.Identity, method, args, dst []byte) (body []byte, ok bool) // nil: never
 	boot   func(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error)
 
 	mu      sync.Mutex
@@ -66,6 +67,13 @@ func (q *fakeQueries) Answer(ctx context.Context, id protocol.Identity, method s
 
 func (q *fakeQueries) Query(ctx context.Context, id protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error) {
 	return q.query(ctx, id, path, args)
+}
+
+func (q *fakeQueries) Ready(id *protocol.Identity, method, args, dst []byte) (body []byte, ok bool) {
+	if q.ready == nil {
+		return dst, false
+	}
+	return q.ready(id, method, args, dst)
 }
 
 func (q *fakeQueries) Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error) {

@@ -190,41 +190,59 @@ func (s *Session) writer() *writer {
 	return &s.reactor.writers[s.number%uint64(len(s.reactor.writers))]
 }
 
-// cork keeps back what is to be written, for the answers to several queries at once, until uncork writes it.
+// cork keeps back what is to be written until uncork writes it: the answers to several queries make one write. Whoever
+// reads calls it, for a session that has a reactor.
 func (s *Session) cork() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.corked = true
+	s.mu.Unlock()
+	s.pen = pens.Get().(*pen)
+	s.pen.buf = s.pen.buf[:0]
 }
 
+// uncork writes what the pen has, and then what has come to wait.
 func (s *Session) uncork() {
+	p := s.pen
+	s.pen = nil
 	s.mu.Lock()
 	s.corked = false
-	write := s.beginWriteLocked()
+	answers := len(p.buf) > 0 && !s.gone
+	if answers { // Then nobody writes: see clear.
+		s.writing, s.waiting = true, s.edge.now()
+		s.work.Add(1)
+	}
+	write := answers || s.beginWriteLocked()
 	s.mu.Unlock()
 	if write {
-		p := pens.Get().(*pen)
-		p.buf = s.writeOut(&p.try, p.buf)
+		p.buf = s.writeOut(&p.try, p.buf, answers)
+	}
+	if cap(p.buf) <= maxPen {
 		pens.Put(p)
 	}
 }
 
-// pen is what it takes to write.
+// pen is what it takes to write: the answers that are made while the session is corked, and are written first.
 type pen struct {
 	try poll.Attempt
 	buf []byte
 }
 
+// maxPen keeps the buffers of unusually large answers out of the pool.
+const maxPen = 4 * coalesce
+
 var pens = sync.Pool{New: func() any { return new(pen) }}
 
 // writeOut writes what waits as far as the socket takes it now, as many frames at once as there are. It does not wait:
-// should there be no room it leaves the rest to a goroutine. It returns buf, which may have grown.
-func (s *Session) writeOut(try *poll.Attempt, buf []byte) []byte {
-	for {
-		var ok bool
-		if buf, ok = s.take(buf); !ok {
-			s.work.Done()
-			return buf
+// should there be no room it leaves the rest to a goroutine. If full, there is something in buf already. It returns buf,
+// which may have grown.
+func (s *Session) writeOut(try *poll.Attempt, buf []byte, full bool) []byte {
+	for ; ; full = false {
+		if !full {
+			var ok bool
+			if buf, ok = s.take(buf); !ok {
+				s.work.Done()
+				return buf
+			}
 		}
 		n, err := try.Write(s.direct, buf)
 		if err == nil && n == len(buf) {

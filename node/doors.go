@@ -43,6 +43,11 @@ func (d doors) Query(ctx context.Context, id protocol.Identity, path string, arg
 	return d.n.query.Query(ctx, id, path, args)
 }
 
+// Ready implements edge.Queries.
+func (d doors) Ready(id *protocol.Identity, method, args, dst []byte) (body []byte, ok bool) {
+	return d.n.query.Ready(id, method, args, dst)
+}
+
 // Boot implements edge.Queries.
 func (d doors) Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error) {
 	return d.n.query.Boot(ctx, id, lazy)

@@ -50,9 +50,11 @@ func (r *reader) sees(o *protocol.Object) (bool, error) {
 func (r *reader) stillFull() bool { return r.own != nil || r.user.Role().Full() }
 
 // ofOurs reports whether one of the workspaces is the reader's.
-func (r *reader) ofOurs(workspaces []protocol.WorkspaceID) bool {
+func (r *reader) ofOurs(workspaces []protocol.WorkspaceID) bool { return ours(r.id, workspaces) }
+
+func ours(id *protocol.Identity, workspaces []protocol.WorkspaceID) bool {
 	for _, w := range workspaces {
-		if slices.Contains(r.id.Workspaces, w) {
+		if slices.Contains(id.Workspaces, w) {
 			return true
 		}
 	}
@@ -60,7 +62,11 @@ func (r *reader) ofOurs(workspaces []protocol.WorkspaceID) bool {
 }
 
 // stranger reports whether a user or bot belongs to none of the reader's workspaces.
-func (r *reader) stranger(o *protocol.Object) bool { return !slices.Contains(r.id.Workspaces, o.Owner) }
+func (r *reader) stranger(o *protocol.Object) bool { return strange(r.id, o) }
+
+func strange(id *protocol.Identity, o *protocol.Object) bool {
+	return !slices.Contains(id.Workspaces, o.Owner)
+}
 
 func (r *reader) seesWorkspace(w protocol.WorkspaceID) (bool, error) {
 	if slices.Contains(r.id.Workspaces, w) {
