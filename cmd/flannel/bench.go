@@ -26,9 +26,10 @@ func newBench(a *app) *cobra.Command {
 		RunE:  subcommand,
 		Example: `  flannel bench boot
   flannel bench boot --presets 12,530 --json
-  flannel bench reconnect --users 1000`,
+  flannel bench reconnect --users 1000
+  flannel bench idle --sessions 1000 --require 'rss_kib_per_session<4'`,
 	}
-	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a))
+	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a), newBenchIdle(a), newBenchConnect(a), newBenchWorker(a))
 	return cmd
 }
 

@@ -18,6 +18,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // what was asked for could not be done
 	exitUsage  = 2 // the question was wrong: flags, configuration
+	exitUnmet  = 3 // it was measured, and is not what was required
 )
 
 func main() {
@@ -41,6 +42,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "flannel: %v\nFor help: %s --help\n", err, ran.CommandPath())
 		return exitUsage
+	case errors.Is(err, errUnmet):
+		fmt.Fprintf(stderr, "flannel: %v\n", err)
+		return exitUnmet
 	default:
 		fmt.Fprintf(stderr, "flannel: %v%s\n", err, advice(err))
 		return exitFailed

@@ -78,7 +78,7 @@ var plan = map[string]room{
 	"cmd/flannel": {
 		purpose: "flags, flannel.yaml, signals, exit codes",
 		// protocol and upstream/… for `check upstream`; the wiring of the rest is node's and backend's.
-		imports: []string{"protocol", "node", "backend/…", "bench", "client", "upstream/…"},
+		imports: []string{"protocol", "node", "backend/…", "bench/…", "client", "upstream/…"},
 	},
 	"internal": {
 		purpose:     "small tools without flannel vocabulary, and tests that span rooms",

@@ -1,0 +1,110 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"flannel/bench"
+)
+
+// sheetOf runs a load scenario whose children are this test binary.
+func sheetOf(t *testing.T, args ...string) (figures map[string]float64, cases []bench.Case) {
+	t.Helper()
+	t.Setenv(runAs, "1")
+	code, out, stderr := flannel(t, append(append([]string{"bench"}, args...), "--json")...)
+	var sheet struct {
+		Scenario string
+		Figures  map[string]float64
+		Cases    []bench.Case
+	}
+	if err := json.Unmarshal([]byte(out), &sheet); code != exitOK || err != nil || sheet.Scenario != args[0] || len(sheet.Cases) == 0 {
+		t.Fatalf("exit code %d, %v: %s\n%s", code, err, out, stderr)
+	}
+	if sheet.Figures["lost"] != 0 || sheet.Figures["errors"] != 0 {
+		t.Errorf("%v\n%s", sheet, stderr)
+	}
+	return sheet.Figures, sheet.Cases
+}
+
+func TestBenchIdle_Figures(t *testing.T) {
+	figures, _ := sheetOf(t, "idle", "--sessions", "30", "--generators", "2", "--settle", "0s", "--hold", "0s")
+	if figures["sessions"] != 30 || figures["rss_kib_per_session"] <= 0 || figures["rss_kib_per_session_peak"] < figures["rss_kib_per_session"] || figures["rss_kib_empty"] < 1000 {
+		t.Errorf("%v", figures)
+	}
+}
+
+func TestBenchConnect_Figures(t *testing.T) {
+	figures, _ := sheetOf(t, "connect", "--sessions", "40", "--rate", "400", "--runs", "2")
+	if figures["sessions"] != 40 || figures["p99_ms"] <= 0 || figures["p50_ms"] > figures["p99_ms"] || figures["backend_calls"] != 0 || figures["bytes_per_connect"] < 10_000 {
+		t.Errorf("%v", figures)
+	}
+	if _, ok := figures["cpu_us_per_connect"]; !ok {
+		t.Errorf("%v", figures)
+	}
+}
+
+// An edge that runs already, and people who have tokens.
+func TestBenchConnect_AtARunningEdge(t *testing.T) {
+	_, r := dev(t)
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	text := ""
+	for _, tok := range r.Tokens {
+		if tok.Role == "member" {
+			text += string(tok.User) + " " + tok.Token + "\n"
+		}
+	}
+	if err := os.WriteFile(tokens, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	figures, _ := sheetOf(t, "connect", "--sessions", "20", "--rate", "100", "--url", r.Edge, "--tokens", tokens)
+	if figures["sessions"] != 20 || figures["p99_ms"] <= 0 {
+		t.Errorf("%v", figures)
+	}
+	figures, _ = sheetOf(t, "idle", "--sessions", "20", "--settle", "0s", "--hold", "0s", "--url", r.Edge, "--tokens", tokens, "--pid", strconv.Itoa(os.Getpid()))
+	if figures["sessions"] != 20 {
+		t.Errorf("%v", figures)
+	}
+}
+
+// What is required decides the exit code, and stands under the table.
+func TestBenchLoad_Verdicts(t *testing.T) {
+	t.Setenv(runAs, "1")
+	args := []string{"bench", "connect", "--sessions", "5", "--rate", "100", "--require", "p99<1h", "--require", "errors==0"}
+	code, out, stderr := flannel(t, args...)
+	if code != exitOK || !strings.Contains(out, "p99<1h: met") || !strings.Contains(out, "errors==0: met") || !strings.Contains(out, "CPU µs/connect") {
+		t.Errorf("exit code %d\n%s%s", code, out, stderr)
+	}
+	code, out, stderr = flannel(t, append(args, "--require", "sessions>5")...)
+	if code != exitUnmet || !strings.Contains(out, "sessions>5: NOT MET (5)") || !strings.Contains(stderr, "not met") {
+		t.Errorf("exit code %d\n%s%s", code, out, stderr)
+	}
+}
+
+func TestBenchLoad_Mistakes(t *testing.T) {
+	for args, want := range map[string]string{
+		"idle --sessions 0":                         "at least 1",
+		"idle --settle -1s":                         "not below 0",
+		"idle --require p99":                        "p99<50ms",
+		"idle --require p99<fast":                   "p99<50ms",
+		"idle --url http://127.0.0.1:8080":          "--pid",
+		"connect --rate 0":                          "above 0",
+		"connect --generators 9 --sessions 3":       "too many",
+		"connect --url http://127.0.0.1:8080":       "--tokens",
+		"connect --pid 1":                           "--url",
+		"connect --sessions 99999999":               "ulimit -n",
+		"connect --sessions 999999 --generators 1":  "--generators",
+		"connect --url https://x --tokens /dev/nul": "http://HOST:PORT",
+		"connect extra":                             "one word too many",
+	} {
+		code, _, stderr := flannel(t, append([]string{"bench"}, strings.Fields(args)...)...)
+		if code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d\n%s", args, code, stderr)
+		}
+	}
+}
