@@ -40,6 +40,11 @@ func (p *People) With(q *People) *People {
 	return &People{numbers: p.numbers, bits: roaring.Or(p.bits, q.in(p.numbers).bits)}
 }
 
+// Both returns those who are in both sets.
+func (p *People) Both(q *People) *People {
+	return &People{numbers: p.numbers, bits: roaring.And(p.bits, q.in(p.numbers).bits)}
+}
+
 // Users returns all of them in id order.
 func (p *People) Users() []protocol.UserID {
 	list := make([]protocol.UserID, 0, p.Len())

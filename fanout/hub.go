@@ -86,7 +86,8 @@ type Hub struct {
 	channels   map[protocol.ChannelID]map[*audience]struct{}
 	workspaces map[protocol.WorkspaceID]map[*audience]struct{}
 	watched    map[protocol.UserID]*watch
-	idle       int // of watched, those that nobody watches
+	active     map[protocol.UserID]struct{} // of watched, those whose last state is active
+	idle       int                          // of watched, those that nobody watches
 }
 
 // session is what the hub knows of one receiver.
@@ -120,6 +121,7 @@ func New(o Options) *Hub {
 		channels:   make(map[protocol.ChannelID]map[*audience]struct{}),
 		workspaces: make(map[protocol.WorkspaceID]map[*audience]struct{}),
 		watched:    make(map[protocol.UserID]*watch),
+		active:     make(map[protocol.UserID]struct{}),
 	}
 	h.metrics = newMetrics(o.Registerer, h)
 	return h

@@ -96,6 +96,7 @@ func (h *Hub) unwatchLocked(r Receiver, user protocol.UserID) bool {
 	}
 	if w.last == nil || h.idle >= maxIdle {
 		delete(h.watched, user)
+		delete(h.active, user)
 	} else {
 		h.idle++
 	}
@@ -106,8 +107,19 @@ func (h *Hub) unwatchLocked(r Receiver, user protocol.UserID) bool {
 func (h *Hub) Active(user protocol.UserID) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	w := h.watched[user]
-	return w != nil && w.last != nil && presenceIn(w.last.Event.Payload) == protocol.Active
+	_, active := h.active[user]
+	return active
+}
+
+// Actives returns all users who are known to be active, in no order. It looks at each of them: ask once for many answers.
+func (h *Hub) Actives() []protocol.UserID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	users := make([]protocol.UserID, 0, len(h.active))
+	for user := range h.active {
+		users = append(users, user)
+	}
+	return users
 }
 
 // forgetPresenceLocked forgets the state of a user whose topic has ended or begun anew.
@@ -117,6 +129,7 @@ func (h *Hub) forgetPresenceLocked(user protocol.UserID) {
 		return
 	}
 	w.last = nil
+	delete(h.active, user)
 	if len(w.watchers) == 0 {
 		delete(h.watched, user)
 		h.idle--
@@ -140,13 +153,19 @@ func (h *Hub) publishPresence(ev *protocol.Event, user protocol.UserID) {
 		return
 	}
 	w.last = f
+	state := presenceIn(ev.Payload)
+	if state == protocol.Active {
+		h.active[user] = struct{}{}
+	} else {
+		delete(h.active, user)
+	}
 	for r := range w.watchers {
 		if ev.Except == "" || r.User() != ev.Except {
 			h.watchers = append(h.watchers, r)
 		}
 	}
 	h.mu.Unlock()
-	h.metrics.changed(presenceIn(ev.Payload))
+	h.metrics.changed(state)
 	all := h.watchers
 	unsure := h.stillHear(user)
 	h.to = append(h.to[:0], h.watchers)

@@ -25,8 +25,8 @@ func TestWatchPresence_FollowsOnceAndTellsThePresentState(t *testing.T) {
 	wantHeard(t, a)
 	f.Publish(presence("UX", "active"))
 	wantHeard(t, a, active)
-	if !f.Active("UX") {
-		t.Error("UX is not active")
+	if all := f.Actives(); !f.Active("UX") || len(all) != 1 || all[0] != "UX" {
+		t.Errorf("%v are active", all)
 	}
 
 	// The second watcher is told what is known; nobody is told twice.
@@ -41,8 +41,8 @@ func TestWatchPresence_FollowsOnceAndTellsThePresentState(t *testing.T) {
 	f.Publish(presence("UX", "away"))
 	wantHeard(t, a, away)
 	wantHeard(t, b, away)
-	if f.Active("UX") || f.Active("UY") || f.Active("UZ") {
-		t.Error("somebody is active")
+	if all := f.Actives(); f.Active("UX") || f.Active("UY") || f.Active("UZ") || len(all) != 0 {
+		t.Errorf("%v are active", all)
 	}
 	if n := f.counter(t, "flannel_presence_subscriptions", "", ""); n != 3 {
 		t.Errorf("%v subscriptions", n)
@@ -88,14 +88,17 @@ func TestWatchPresence_ComingBackWhileTheTopicLingers(t *testing.T) {
 	f.WatchPresence(a, nil)
 	f.Forget("presence:UX", nil)
 	f.Forget("presence:UX", nil)
-	if len(f.watched) != 0 || f.idle != 0 {
-		t.Errorf("%d watched, %d idle", len(f.watched), f.idle)
+	if len(f.watched) != 0 || f.idle != 0 || len(f.active) != 0 {
+		t.Errorf("%d watched, %d idle, %d active", len(f.watched), f.idle, len(f.active))
 	}
 	f.WatchPresence(a, []protocol.UserID{"UX"})
 	wantHeard(t, a)
 	// Begun anew: the same state is told again.
 	f.Publish(presence("UX", "active"))
 	f.Forget("presence:UX", nil)
+	if f.Active("UX") {
+		t.Error("UX is active by what is not known any more")
+	}
 	f.Publish(presence("UX", "active"))
 	wantHeard(t, a, string(presence("UX", "active").Payload), string(presence("UX", "active").Payload))
 }
@@ -123,8 +126,8 @@ func TestWatchPresence_Bounds(t *testing.T) {
 		users = users[len(part):]
 	}
 	f.WatchPresence(a, nil)
-	if len(f.watched) != maxIdle || f.idle != maxIdle {
-		t.Errorf("%d watched, %d idle", len(f.watched), f.idle)
+	if len(f.watched) != maxIdle || f.idle != maxIdle || len(f.active) != maxIdle {
+		t.Errorf("%d watched, %d idle, %d active", len(f.watched), f.idle, len(f.active))
 	}
 	f.WatchPresence(a, []protocol.UserID{"UNEW"})
 	f.Detach(a)

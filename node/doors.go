@@ -122,6 +122,9 @@ func (n *Node) hears(r fanout.Receiver, user protocol.UserID) (may, known bool) 
 // active reports whether a user is known to be active.
 func (n *Node) active(user protocol.UserID) bool { return n.hub.Active(user) }
 
+// actives returns all who are known to be active.
+func (n *Node) actives() []protocol.UserID { return n.hub.Actives() }
+
 // lookAgain lets a session's list of users whose presence it follows be looked at anew, with loads if need be.
 func lookAgain(r fanout.Receiver) {
 	if rec, ok := r.(receiver); ok {

@@ -123,7 +123,7 @@ func (n *Node) build(o Options) (err error) {
 		return fmt.Errorf("build cache: %w", err)
 	}
 	if n.query, err = query.New(query.Options{
-		Config: n.cfg.Query, Cache: n.cache, Loader: n.upstream, Sockets: doors{n}, Active: n.active, Log: component("query"), Registerer: o.Registry, Now: time.Now,
+		Config: n.cfg.Query, Cache: n.cache, Loader: n.upstream, Sockets: doors{n}, Active: n.active, Actives: n.actives, Log: component("query"), Registerer: o.Registry, Now: time.Now,
 	}); err != nil {
 		return fmt.Errorf("build query: %w", err)
 	}

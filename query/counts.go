@@ -85,7 +85,7 @@ func (r *reader) tally(t *tally, people *cache.People) bool {
 	t.byTraits, t.byTeam = make(map[traits]int), make(map[protocol.WorkspaceID]int)
 	d := r.index(protocol.KindUser, people.Len() > protocol.MaxObjectIDs)
 	if d == nil && people.Len() > protocol.MaxObjectIDs {
-		d = r.waitIndex(protocol.KindUser)
+		d = r.waitIndex(protocol.KindUser, r.s.config.LoadTimeout)
 	}
 	if d != nil {
 		for tr, n := range d.Count(people) {

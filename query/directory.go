@@ -19,7 +19,7 @@ const (
 	// maxScan is how many pages of the backend one query reads to find what a filter wants. A query that finds little
 	// answers with a short page and a marker.
 	maxScan = 5
-	// maxMarker bounds a marker in bytes: two sort names of 80 characters and an id.
+	// maxMarker bounds a marker in bytes: two sort names of 80 characters, an id, and maxFirstBytes.
 	maxMarker = 4096
 )
 
@@ -27,6 +27,7 @@ const (
 type listArgs struct {
 	channels []protocol.ChannelID
 	filter   filter
+	present  bool
 	order    protocol.ListOrder
 	count    int
 	marker   marker
@@ -36,12 +37,13 @@ func (l *listArgs) kinds() cache.Kinds { return cache.KindsOf(l.filter) }
 
 // marker says where a page ended. Sort and ID name the last entry that was served, so that what was added or removed
 // meanwhile shifts nothing. Page is the backend's cursor of the page in which it ended, "" for the first, or if the page
-// came from a directory.
+// came from a directory. First names those who were listed before all others; if that was the whole page, there is no ID.
 type marker struct {
 	Order protocol.ListOrder `json:"o,omitempty"`
 	Page  string             `json:"p,omitempty"`
 	Sort  string             `json:"s,omitempty"`
-	ID    protocol.ObjectID  `json:"i"`
+	ID    protocol.ObjectID  `json:"i,omitempty"`
+	First firsts             `json:"f,omitempty"`
 }
 
 func (m marker) String() string { return base64.RawURLEncoding.EncodeToString(protocol.MustMarshal(m)) }
@@ -51,13 +53,27 @@ func parseMarker(text string) (m marker, err error) {
 		return m, nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(text) > maxMarker || json.Unmarshal(raw, &m) != nil || protocol.KindOf(m.ID) == "" {
+	if err != nil || len(text) > maxMarker || json.Unmarshal(raw, &m) != nil || !m.begun() ||
+		m.ID != "" && protocol.KindOf(m.ID) == "" || len(m.First) > maxFirst {
 		return marker{}, &protocol.Error{Code: protocol.CodeInvalidCursor}
 	}
+	slices.Sort(m.First)
 	return m, nil
 }
 
-// before reports whether the marker stands at or behind the entry, which was then served already.
+// begun reports whether anything was listed.
+func (m *marker) begun() bool { return m.ID != "" || len(m.First) > 0 }
+
+// continues reports a marker that is not of such a list.
+func (l *listArgs) continues(kind protocol.Kind) error {
+	m := &l.marker
+	if m.begun() && m.Order != l.order || m.ID != "" && protocol.KindOf(m.ID) != kind || len(m.First) > 0 && kind != protocol.KindUser {
+		return &protocol.Error{Code: protocol.CodeInvalidCursor}
+	}
+	return nil
+}
+
+// passed reports whether the marker stands at or behind the entry, which was then served already.
 func (m *marker) passed(e *protocol.ListEntry) bool {
 	if m.ID == "" {
 		return false
@@ -75,7 +91,7 @@ func (r *reader) listArgs(args json.RawMessage) (l listArgs, err error) {
 		valid := true
 		switch name {
 		case "present_first":
-			_, err = jsonFlag(name, value) // Nobody's presence is known where lists are made: the order is that of names.
+			l.present, err = jsonFlag(name, value)
 		case "channels":
 			l.channels, err = jsonTexts[protocol.ChannelID](name, value, maxChannels)
 		case "count":
@@ -120,10 +136,17 @@ func usersListQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	if len(l.channels) > 0 {
 		return r.channelsUsers(&l)
 	}
-	if d := r.index(protocol.KindUser, false); d != nil {
+	d := r.index(protocol.KindUser, false)
+	if d == nil && l.presentFirst() && r.full {
+		// The backend's pages say nothing of who is active. If it takes too long, this list goes without.
+		d = r.waitIndex(protocol.KindUser, r.s.config.PendingAfter)
+	}
+	if d != nil {
 		return r.fromIndex(d, &l)
 	}
-	return r.directory(protocol.KindUser, &l, func(e *protocol.ListEntry) bool { return l.filter(cache.TraitsOf(e)) })
+	return r.directory(protocol.KindUser, &l, func(e *protocol.ListEntry) bool {
+		return l.filter(cache.TraitsOf(e)) && !l.marker.First.has(e.ID)
+	})
 }
 
 func emojisListQuery(r *reader, args json.RawMessage) ([]byte, error) {
@@ -131,14 +154,14 @@ func emojisListQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.order = protocol.ByID
+	l.order, l.present = protocol.ByID, false
 	return r.directory(protocol.KindEmoji, &l, func(*protocol.ListEntry) bool { return true })
 }
 
 // directory answers a page of the objects of the workspace that keep wants and the reader may see.
 func (r *reader) directory(kind protocol.Kind, l *listArgs, keep func(*protocol.ListEntry) bool) ([]byte, error) {
-	if l.marker.ID != "" && (l.marker.Order != l.order || protocol.KindOf(l.marker.ID) != kind) {
-		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
+	if err := l.continues(kind); err != nil {
+		return nil, err
 	}
 	if !r.full {
 		if kind != protocol.KindUser {
@@ -170,11 +193,11 @@ func (r *reader) directory(kind protocol.Kind, l *listArgs, keep func(*protocol.
 			part := ids[:min(len(ids), left)]
 			ids = ids[len(part):]
 			last = part[len(part)-1]
-			var n int
-			if b, n, err = r.appendVisible(b, part); err != nil {
+			var shown []protocol.ObjectID
+			if b, shown, err = r.appendVisible(b, part); err != nil {
 				return nil, err
 			}
-			left -= n
+			left -= len(shown)
 		}
 		if left == 0 && (len(ids) > 0 || answer.NextCursor != "") {
 			i := slices.IndexFunc(answer.Entries, func(e protocol.ListEntry) bool { return e.ID == last })
@@ -203,13 +226,13 @@ func (r *reader) nextMarker(b []byte, at marker, order protocol.ListOrder) []byt
 	return protocol.AppendString(b, at.String())
 }
 
-// appendVisible appends those of the objects that the reader may see, and tells how many.
-func (r *reader) appendVisible(b []byte, ids []protocol.ObjectID) ([]byte, int, error) {
+// appendVisible appends those of the objects that the reader may see, and tells which.
+func (r *reader) appendVisible(b []byte, ids []protocol.ObjectID) ([]byte, []protocol.ObjectID, error) {
 	objects, err := r.objects(ids)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	n := 0
+	shown := make([]protocol.ObjectID, 0, len(ids))
 	for i := range objects {
 		o := &objects[i]
 		if o.ID == "" {
@@ -217,40 +240,42 @@ func (r *reader) appendVisible(b []byte, ids []protocol.ObjectID) ([]byte, int, 
 		}
 		sees, err := r.sees(o)
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 		if !sees {
 			continue
 		}
-		n++
+		shown = append(shown, o.ID)
 		if b = separated(b); o.Kind == protocol.KindUser {
 			b = r.appendUser(b, o)
 		} else {
 			b = append(b, o.Body...)
 		}
 	}
-	return b, n, nil
+	return b, shown, nil
 }
 
 // channelsUsers answers a page of the users who are in any of the channels, by name or id.
 func (r *reader) channelsUsers(l *listArgs) ([]byte, error) {
-	if l.marker.ID != "" && (protocol.KindOf(l.marker.ID) != protocol.KindUser || l.marker.Order != protocol.ByID && l.marker.Order != protocol.ByName) {
-		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
+	if l.marker.begun() {
+		if l.marker.Order != protocol.ByID && l.marker.Order != protocol.ByName {
+			return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
+		}
+		l.order = l.marker.Order // The first page may not have had names.
+	}
+	if err := l.continues(protocol.KindUser); err != nil {
+		return nil, err
 	}
 	for _, ch := range l.channels {
 		if _, err := r.object(protocol.ObjectID(ch), protocol.KindChannel, protocol.CodeChannelNotFound); err != nil {
 			return nil, err
 		}
 	}
-	order := l.order
-	if l.marker.ID != "" {
-		order = l.marker.Order // The first page may not have had names.
-	}
-	if order == protocol.ByName {
+	if l.order == protocol.ByName {
 		if b, err := r.channelsByName(l); b != nil || err != nil {
 			return b, err
 		}
-		if l.marker.ID != "" {
+		if l.marker.begun() {
 			return nil, unavailable("the names are not known now")
 		}
 	}
@@ -264,16 +289,22 @@ func (r *reader) channelsByID(l *listArgs) ([]byte, error) {
 	if l.marker.ID != "" {
 		from = protocol.UserID(l.marker.ID) + "0" // the first string behind the id
 	}
-	left := l.count
+	first, left := l.marker.First, l.count
+	if l.presentFirst() {
+		var err error
+		if b, first, err = r.presentByID(l, b); err != nil {
+			return nil, err
+		}
+		if left -= len(first); left == 0 {
+			return ok(r.nextMarker(b, marker{Order: protocol.ByID, First: first}, protocol.ByID)), nil
+		}
+	}
 	for range maxScan {
 		page, next, err := r.unionPage(l.channels, from, min(2*left, maxCount))
 		if err != nil {
 			return nil, err
 		}
-		ids := make([]protocol.ObjectID, len(page))
-		for i, u := range page {
-			ids[i] = protocol.ObjectID(u)
-		}
+		ids := slices.DeleteFunc(objectIDs(page), first.has)
 		objects, err := r.objects(ids)
 		if err != nil {
 			return nil, err
@@ -293,7 +324,7 @@ func (r *reader) channelsByID(l *listArgs) ([]byte, error) {
 				if i == len(objects)-1 && next == "" {
 					break
 				}
-				return ok(r.nextMarker(b, marker{Order: protocol.ByID, ID: o.ID}, protocol.ByID)), nil
+				return ok(r.nextMarker(b, marker{Order: protocol.ByID, ID: o.ID, First: first}, protocol.ByID)), nil
 			}
 		}
 		if next == "" {
@@ -301,7 +332,7 @@ func (r *reader) channelsByID(l *listArgs) ([]byte, error) {
 		}
 		from = next
 	}
-	at := marker{Order: protocol.ByID, ID: protocol.ObjectID(strings.TrimSuffix(before(string(from)), "0"))}
+	at := marker{Order: protocol.ByID, ID: protocol.ObjectID(strings.TrimSuffix(before(string(from)), "0")), First: first}
 	return ok(r.nextMarker(b, at, protocol.ByID)), nil
 }
 

@@ -91,7 +91,7 @@ func (r *reader) guestDirectory(l *listArgs, keep func(*protocol.ListEntry) bool
 			continue // Not ours: the contract says what a user looks like.
 		}
 		e := u.Entry()
-		if l.marker.passed(&e) || !keep(&e) {
+		if l.marker.passed(&e) || l.marker.First.has(e.ID) || !keep(&e) {
 			continue
 		}
 		if sees, err := r.sees(o); err != nil {
@@ -100,16 +100,44 @@ func (r *reader) guestDirectory(l *listArgs, keep func(*protocol.ListEntry) bool
 			people = append(people, listed{e, o})
 		}
 	}
-	if l.order == protocol.ByName { // They are in id order.
-		slices.SortStableFunc(people, func(a, b listed) int { return strings.Compare(a.entry.SortName, b.entry.SortName) })
-	}
+	slices.SortFunc(people, func(a, b listed) int { return compareIn(l.order, &a.entry, &b.entry) })
 	b := append([]byte(nil), `{"results":[`...)
-	for i := range people[:min(l.count, len(people))] {
+	first, left := l.marker.First, l.count
+	if active := r.s.present.get(); active != nil && l.presentFirst() {
+		var ids []protocol.ObjectID
+		for i := range people {
+			if active.Contains(people[i].entry.ID) {
+				ids = append(ids, people[i].entry.ID)
+			}
+		}
+		first = ids[:min(l.count, first.room(ids))]
+		slices.Sort(first)
+		left -= len(first)
+		people = slices.DeleteFunc(people, func(p listed) bool {
+			if first.has(p.entry.ID) {
+				b = r.appendUser(separated(b), p.object)
+				return true
+			}
+			return false
+		})
+	}
+	for i := range people[:min(left, len(people))] {
 		b = r.appendUser(separated(b), people[i].object)
 	}
-	if len(people) <= l.count {
+	if len(people) <= left {
 		return ok(append(b, ']')), nil
 	}
-	last := &people[l.count-1].entry
-	return ok(r.nextMarker(b, marker{Order: l.order, Sort: last.SortName, ID: last.ID}, l.order)), nil
+	at := marker{Order: l.order, First: first}
+	if left > 0 {
+		at.Sort, at.ID = people[left-1].entry.SortName, people[left-1].entry.ID
+	}
+	return ok(r.nextMarker(b, at, l.order)), nil
+}
+
+// compareIn orders two entries of a list.
+func compareIn(order protocol.ListOrder, a, b *protocol.ListEntry) int {
+	if c := strings.Compare(a.SortName, b.SortName); c != 0 && order == protocol.ByName {
+		return c
+	}
+	return strings.Compare(string(a.ID), string(b.ID))
 }

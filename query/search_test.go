@@ -23,7 +23,7 @@ func (w *world) ready(tb testing.TB) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if r.waitIndex(kind) == nil {
+		if r.waitIndex(kind, r.s.config.LoadTimeout) == nil {
 			tb.Fatalf("no directory of %s", kind)
 		}
 	}

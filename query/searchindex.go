@@ -77,12 +77,12 @@ func (r *reader) index(kind protocol.Kind, load bool) *cache.Directory {
 	return d
 }
 
-// waitIndex is index, but waits for the load as long as one may take. It returns nil if that is not enough.
-func (r *reader) waitIndex(kind protocol.Kind) *cache.Directory {
+// waitIndex is index, but waits for the load. It returns nil if wait is not enough.
+func (r *reader) waitIndex(kind protocol.Kind, wait time.Duration) *cache.Directory {
 	if d := r.index(kind, false); d != nil {
 		return d
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, r.s.config.LoadTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, wait)
 	defer cancel()
 	if _, err := r.awaitIndex(ctx, kind); err != nil {
 		return nil

@@ -46,14 +46,25 @@ func (t *roster) page(after cache.Listed, limit int) (page []cache.Listed, more 
 	return page, more
 }
 
+// next is page without those in first, who were listed before all others.
+func (t *roster) next(after cache.Listed, limit int, first firsts) (page []cache.Listed, more bool) {
+	// There are limit others among so many, or all there are.
+	page, more = t.page(after, limit+len(first))
+	page = slices.DeleteFunc(page, func(e cache.Listed) bool { return first.has(e.ID) })
+	if len(page) > limit {
+		return page[:limit], true
+	}
+	return page, more
+}
+
 func compareListed(a, b cache.Listed) int {
 	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(string(a.ID), string(b.ID)))
 }
 
 // fromIndex answers a page of the workspace's users from its directory.
 func (r *reader) fromIndex(d *cache.Directory, l *listArgs) ([]byte, error) {
-	if l.marker.ID != "" && (l.marker.Order != l.order || protocol.KindOf(l.marker.ID) != protocol.KindUser) {
-		return nil, &protocol.Error{Code: protocol.CodeInvalidCursor}
+	if err := l.continues(protocol.KindUser); err != nil {
+		return nil, err
 	}
 	t := &roster{directory: d, order: l.order, kinds: l.kinds()}
 	if !r.full {
@@ -75,7 +86,7 @@ func (r *reader) channelsByName(l *listArgs) ([]byte, error) {
 	}
 	others := t.among
 	if t.directory = r.index(protocol.KindUser, true); t.directory == nil && others.Len() > maxForeign {
-		if t.directory = r.waitIndex(protocol.KindUser); t.directory == nil {
+		if t.directory = r.waitIndex(protocol.KindUser, r.s.config.LoadTimeout); t.directory == nil {
 			return nil, nil
 		}
 	}
@@ -117,29 +128,43 @@ func (r *reader) anyOf(channels []protocol.ChannelID) (*cache.People, error) {
 // listed answers a page of a roster: those whom the reader may see.
 func (r *reader) listed(t *roster, l *listArgs) ([]byte, error) {
 	b := append(make([]byte, 0, 1024*l.count), `{"results":[`...)
-	at := cache.Listed{Name: l.marker.Sort, ID: l.marker.ID}
-	left, more := l.count, true
-	for scan := 0; scan < maxScan && left > 0 && more; scan++ {
-		var page []cache.Listed
-		if page, more = t.page(at, left); len(page) == 0 {
-			break
-		}
-		ids := make([]protocol.ObjectID, len(page))
-		for i := range page {
-			ids[i] = page[i].ID
-		}
-		var n int
+	first, left := l.marker.First, l.count
+	if l.presentFirst() {
 		var err error
-		if b, n, err = r.appendVisible(b, ids); err != nil {
+		if b, first, err = r.presentOf(t, b, l.count); err != nil {
 			return nil, err
 		}
-		left -= n
+		left -= len(first)
+	}
+	at := cache.Listed{Name: l.marker.Sort, ID: l.marker.ID}
+	more := true
+	for scan := 0; scan < maxScan && more; scan++ {
+		var page []cache.Listed
+		if page, more = t.next(at, left, first); len(page) == 0 {
+			break
+		}
+		var shown []protocol.ObjectID
+		var err error
+		if b, shown, err = r.appendVisible(b, idsOf(page)); err != nil {
+			return nil, err
+		}
 		at = page[len(page)-1]
+		if left -= len(shown); left == 0 {
+			break
+		}
 	}
 	if more {
-		return ok(r.nextMarker(b, marker{Order: t.order, Sort: at.Name, ID: at.ID}, t.order)), nil
+		return ok(r.nextMarker(b, marker{Order: t.order, Sort: at.Name, ID: at.ID, First: first}, t.order)), nil
 	}
 	return ok(append(b, ']')), nil
+}
+
+func idsOf(page []cache.Listed) []protocol.ObjectID {
+	ids := make([]protocol.ObjectID, len(page))
+	for i := range page {
+		ids[i] = page[i].ID
+	}
+	return ids
 }
 
 // idsFrom returns up to n ids of a directory in their order, beginning at from.

@@ -102,7 +102,9 @@ type Options struct {
 	Loader  Loader
 	Sockets Sockets
 	// Active reports whether a user is known to be active. It must not block. nil: nobody is known to be.
-	Active     func(user protocol.UserID) bool
+	Active func(user protocol.UserID) bool
+	// Actives returns all users who are known to be active, in any order. It must not block. nil: nobody is known to be.
+	Actives    func() []protocol.UserID
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -116,6 +118,7 @@ type Service struct {
 	loader  Loader
 	sockets Sockets
 	active  func(user protocol.UserID) bool
+	present present
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
@@ -146,7 +149,7 @@ func New(o Options) (*Service, error) {
 	}
 	t := newTasks(o.Config.LoadTimeout, o.Config.MaxLoads)
 	return &Service{
-		config: o.Config, cache: o.Cache, loader: o.Loader, sockets: o.Sockets, active: o.Active, log: o.Log, now: o.Now,
+		config: o.Config, cache: o.Cache, loader: o.Loader, sockets: o.Sockets, active: o.Active, present: present{all: o.Actives, now: o.Now, cache: o.Cache}, log: o.Log, now: o.Now,
 		metrics: newMetrics(o.Registerer), tasks: t,
 		users:       newFlights[protocol.UserID, *cache.User](t),
 		identities:  newFlights[string, protocol.Identity](t),

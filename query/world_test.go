@@ -43,6 +43,7 @@ type world struct {
 	delay    time.Duration       // of every load
 	onBoot   func()              // runs between a boot's reading and its answer
 	maxTotal int                 // what Members claims as a total, if set
+	active   []protocol.UserID   // whose presence is known to be active
 }
 
 const (
@@ -78,7 +79,7 @@ func newWorld(tb testing.TB, change ...func(*Config)) *world {
 		fn(&config)
 	}
 	w.service, err = New(Options{
-		Config: config, Cache: w.cache, Loader: w, Sockets: tickets{}, Log: log, Registerer: prometheus.NewRegistry(), Now: time.Now,
+		Config: config, Cache: w.cache, Loader: w, Sockets: tickets{}, Actives: w.actives, Log: log, Registerer: prometheus.NewRegistry(), Now: time.Now,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -181,6 +182,21 @@ func (w *world) emit(change func(), events ...*protocol.Event) protocol.Position
 
 func (w *world) deliver(ev *protocol.Event) {
 	w.service.Moved(w.cache.Apply(ev), ev.Position)
+}
+
+func (w *world) actives() []protocol.UserID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.active)
+}
+
+// present makes users those who are active, as is seen at once.
+func (w *world) present(users ...protocol.UserID) {
+	w.set(func() { w.active = users })
+	p := &w.service.present
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looked = time.Time{}
 }
 
 // change replaces an object and tells its topic.

@@ -55,8 +55,10 @@ func (w *world) anyRead(rng *rand.Rand, a *account, ask asker, rooms []protocol.
 		func() { ask(rowLists, "users.conversations", args{"types": allTypes, "limit": 200}) },
 		func() { ask(rowLists, "users.conversations", args{"types": allTypes, "limit": 200, "user": other}) },
 		func() { ask(rowLists, "users.list", args{"limit": 1 + rng.IntN(30)}) },
-		func() { ask(rowLists, "users/list", args{"count": 1 + rng.IntN(30), "filter": "everyone"}) },
-		func() { ask(rowLists, "users/list", args{"count": 30, "channels": []any{ch}}) },
+		func() {
+			ask(rowLists, "users/list", args{"count": 1 + rng.IntN(30), "filter": "everyone", "present_first": rng.IntN(2) == 0})
+		},
+		func() { ask(rowLists, "users/list", args{"count": 30, "channels": []any{ch}, "present_first": true}) },
 		func() {
 			ask(rowSearch, "users/search", args{"query": searchFor(other), "count": 20, "fuzz": rng.IntN(2) == 0, "search_email": true})
 		},

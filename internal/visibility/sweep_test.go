@@ -122,6 +122,7 @@ func (s *sweep) lists() {
 	}
 	s.same(rowLists, "users.list", paged(s.ask, rowLists, "users.list", "members", args{"limit": 7}), listed)
 	s.same(rowLists, "users/list", paged(s.ask, rowLists, "users/list", "results", args{"count": 7, "filter": "everyone"}), s.users(ours))
+	s.same(rowLists, "users/list", paged(s.ask, rowLists, "users/list", "results", args{"count": 3, "filter": "everyone", "present_first": true}), s.users(ours))
 }
 
 func (s *sweep) boot() {
