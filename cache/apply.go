@@ -105,6 +105,9 @@ func (c *Cache) applyEffect(t *topic, e *protocol.Effect, p protocol.Position, n
 		}
 	case protocol.OpMessageAdded, protocol.OpMessageRemoved:
 		c.message(e, p)
+		if e.Op == protocol.OpMessageAdded {
+			c.hear(e)
+		}
 	case protocol.OpRevoked:
 		user := userOf(t, e)
 		if n := c.identities.revoke(user, e.Token); n > 0 {

@@ -90,6 +90,9 @@ func BenchmarkDirectory_Load(b *testing.B) {
 		b.StartTimer()
 		d := loadCrowd(b, f, entries, 10)
 		b.StopTimer()
+		for number := range uint32(largest) { // Everybody has spoken.
+			d.numbers.hear(number, 1)
+		}
 		b.ReportMetric(float64(heap()-before)/1e6, "MB")
 		b.ReportMetric(float64(d.bytes.Load()+int64(d.numbers.bytes()))/1e6, "MB-counted")
 		runtime.KeepAlive(d)
@@ -115,6 +118,11 @@ func BenchmarkDirectory_Search(b *testing.B) {
 	large, small := f.fillSet(b, "C1", 10, general...).People(), f.fillSet(b, "C2", 10, general[:300]...).People()
 	some := KindsOf(func(t Traits) bool { return t&TraitDeactivated == 0 })
 	rng := rand.New(rand.NewPCG(3, 4))
+	minute := minuteOf("1790000000.000000", time.Unix(2e9, 0))
+	for i := range entries { // Everybody has spoken within two months.
+		number, _ := d.numbers.find(string(entries[i].ID))
+		d.numbers.hear(number, minute-uint32(rng.IntN(60*24*60)))
+	}
 	pick := func() string { return strings.ToLower(protocol.FoldName(entries[rng.IntN(largest)].RealName)) }
 	top := make([]protocol.ObjectID, 50)
 	for i := range top {
@@ -150,6 +158,7 @@ func BenchmarkDirectory_Search(b *testing.B) {
 		}},
 		{"nonsense", func() *Query { return &Query{Words: []string{"qqxyzzyw"}, Fuzz: true} }},
 		{"none", func() *Query { return &Query{Top: top, Near: small} }},
+		{"all", func() *Query { return &Query{} }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			times := make([]time.Duration, 0, 10_000)
@@ -158,7 +167,7 @@ func BenchmarkDirectory_Search(b *testing.B) {
 				q := c.query()
 				q.Kinds, q.Limit = some, 25
 				start := time.Now()
-				Search(d, q)
+				f.Search(d, q)
 				times = append(times, time.Since(start))
 			}
 			slices.Sort(times)

@@ -45,7 +45,7 @@ func (f *fixture) fillDirectory(t testing.TB, kind protocol.Kind, pages ...*prot
 
 // find searches without hints.
 func find(d *Directory, words ...string) string {
-	ids := Search(d, &Query{Words: words, Kinds: KindsOf(func(Traits) bool { return true }), Limit: 100})
+	ids := search(d.state.Load(), &Query{Words: words, Kinds: KindsOf(func(Traits) bool { return true }), Limit: 100})
 	return fmt.Sprint(ids)
 }
 
@@ -302,9 +302,10 @@ func drawUser(t *rapid.T, id protocol.UserID, v protocol.Version) *protocol.User
 }
 
 // naive does a search by looking at every entry.
-func naive(entries map[protocol.ObjectID]protocol.ListEntry, q *Query) []protocol.ObjectID {
+func naive(entries map[protocol.ObjectID]protocol.ListEntry, heard map[protocol.ObjectID]uint32, q *Query) []protocol.ObjectID {
 	type ranked struct {
 		rank, top int
+		heard     uint32
 		name      string
 		id        protocol.ObjectID
 	}
@@ -326,7 +327,7 @@ func naive(entries map[protocol.ObjectID]protocol.ListEntry, q *Query) []protoco
 			})
 		}
 		close := q.Near != nil && q.Near.Contains(e.ID)
-		r := ranked{name: e.SortName, id: e.ID, top: slices.Index(q.Top, e.ID)}
+		r := ranked{name: e.SortName, id: e.ID, heard: heard[e.ID], top: slices.Index(q.Top, e.ID)}
 		switch {
 		case begins && r.top >= 0:
 			r.rank = 1
@@ -355,6 +356,8 @@ func naive(entries map[protocol.ObjectID]protocol.ListEntry, q *Query) []protoco
 			return a.rank - b.rank
 		case a.top != b.top:
 			return a.top - b.top
+		case a.heard != b.heard:
+			return int(b.heard) - int(a.heard)
 		case a.name != b.name:
 			return strings.Compare(a.name, b.name)
 		}
@@ -457,20 +460,29 @@ func TestDirectory_Property(tt *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		heard := make(map[protocol.ObjectID]uint32)
 		for range 3 {
 			for range rapid.IntRange(0, 10).Draw(t, "after") {
 				event()
 			}
+			for range rapid.IntRange(0, 10).Draw(t, "messages") {
+				who := protocol.ObjectID(rapid.SampledFrom(append(ids, "U99")).Draw(t, "author"))
+				if number, ok := d.numbers.find(string(who)); ok {
+					minute := uint32(rapid.IntRange(1, 5).Draw(t, "minute"))
+					d.numbers.hear(number, minute)
+					heard[who] = max(heard[who], minute)
+				}
+			}
 			if rapid.Bool().Draw(t, "merge") {
 				d.Merge()
 			}
-			sameSearch(t, d, truth, set.People())
+			sameSearch(t, d, truth, heard, set.People())
 			samePages(t, d, truth, set.People())
 		}
 	})
 }
 
-func sameSearch(t *rapid.T, d *Directory, truth map[protocol.ObjectID]protocol.ListEntry, members *People) {
+func sameSearch(t *rapid.T, d *Directory, truth map[protocol.ObjectID]protocol.ListEntry, heard map[protocol.ObjectID]uint32, members *People) {
 	queries := rapid.SampledFrom([]string{"", "a", "an", "ann", "anna", "anan", "bo", "bbo", "smith", "smiht", "ann smith", "o neil", "rob x", "robretson", "jonhathan", "jonathna", "ольга", "ольгя", "exam", "li", "李", "anne bobby"})
 	kinds := rapid.SampledFrom([]Kinds{KindsOf(func(Traits) bool { return true }), KindsOf(func(t Traits) bool { return t&TraitDeactivated == 0 }), KindsOf(func(t Traits) bool { return t&TraitBot != 0 })})
 	q := &Query{Words: protocol.SearchWords(queries.Draw(t, "query")), Email: rapid.Bool().Draw(t, "email"), Fuzz: rapid.Bool().Draw(t, "fuzz"),
@@ -492,8 +504,8 @@ func sameSearch(t *rapid.T, d *Directory, truth map[protocol.ObjectID]protocol.L
 		maps.Copy(entries, truth)
 		entries["U99"] = e
 	}
-	want := naive(entries, q)
-	if got := Search(d, q); !slices.Equal(got, want) {
+	want := naive(entries, heard, q)
+	if got := search(d.state.Load(), q); !slices.Equal(got, want) {
 		t.Fatalf("%q, fuzz %v, email %v: %v, want %v", q.Words, q.Fuzz, q.Email, got, want)
 	}
 }
@@ -577,10 +589,17 @@ func TestSearch_AmongMany(t *testing.T) {
 	truth[changed.ID] = changed
 	d.upsert(&changed, 11)
 	active := KindsOf(func(t Traits) bool { return t&TraitDeactivated == 0 })
+	heard := make(map[protocol.ObjectID]uint32)
+	for i, e := range entries[:6000:6000] {
+		if number, _ := d.numbers.find(string(e.ID)); i%11 == 2 {
+			heard[e.ID] = uint32(i*7919%400 + 1)
+			d.numbers.hear(number, heard[e.ID])
+		}
+	}
 	for _, query := range []string{"", "a", "jo", "an j", "marika", "marijak", "aaa"} {
 		for _, q := range []Query{{Among: many}, {Near: many}, {Near: many, Fuzz: true}, {Among: many, Fuzz: true, Top: []protocol.ObjectID{entries[3].ID, entries[9].ID}}} {
 			q.Words, q.Kinds, q.Limit = protocol.SearchWords(query), active, 40
-			if got, want := Search(d, &q), naive(truth, &q); !slices.Equal(got, want) {
+			if got, want := search(d.state.Load(), &q), naive(truth, heard, &q); !slices.Equal(got, want) {
 				t.Errorf("%q: %v, want %v", query, got, want)
 			}
 		}

@@ -49,13 +49,14 @@ const (
 type hit struct {
 	rank   int
 	top    int // place in Top
+	heard  uint32
 	name   []byte
 	id     []byte
 	change *change // nil for a document of the segment
 }
 
 func (a *hit) compare(b *hit) int {
-	if c := cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.top, b.top)); c != 0 {
+	if c := cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.top, b.top), cmp.Compare(b.heard, a.heard)); c != 0 {
 		return c
 	}
 	return cmp.Or(slices.Compare(a.name, b.name), slices.Compare(a.id, b.id))
@@ -66,12 +67,14 @@ type searching struct {
 	q       *Query
 	s       *dirState
 	ids     numberView
+	heard   heardView
 	all     bitset // what fits
 	exact   bitset // of that, where every word is whole
 	found   bitset // what fitted without typing errors
 	one     bitset
 	near    bitset
 	among   bitset
+	best    []ranked
 	hits    []hit
 	top     []uint32 // documents of Query.Top, and noDoc
 	fuzzies []*fuzzy
@@ -81,28 +84,34 @@ type searching struct {
 	few     bool
 }
 
-// noDoc stands for what is not in the segment.
+// noDoc stands for what is not in the segment, or has no number.
 const noDoc = ^uint32(0)
+
+// ranked is a document that fits, and when it was heard of.
+type ranked struct{ doc, heard uint32 }
 
 var searchings = sync.Pool{New: func() any { return new(searching) }}
 
 // Search returns the ids of what fits best in a directory, which may be nil, and in Query.Extra, best first: whole words
-// before beginnings, those before words with typing errors, and within each as Query says, then by name.
-func Search(d *Directory, q *Query) []protocol.ObjectID {
+// before beginnings, those before words with typing errors, and within each as Query says, then those who spoke last, or
+// were spoken in, as far as the cache has heard, then by name.
+func (c *Cache) Search(d *Directory, q *Query) []protocol.ObjectID {
+	if d == nil {
+		return search(&dirState{base: newRows(c.numbers.Load()).segment()}, q)
+	}
+	return search(d.state.Load(), q)
+}
+
+func search(s *dirState, q *Query) []protocol.ObjectID {
 	x := searchings.Get().(*searching)
 	defer func() {
 		clear(x.hits)
 		clear(x.changed)
 		x.hits, x.changed = x.hits[:0], x.changed[:0]
-		x.q, x.s, x.ids, x.fuzzies, x.nearby, x.only, x.few = nil, nil, numberView{}, nil, nil, nil, false
+		x.q, x.s, x.ids, x.heard, x.fuzzies, x.nearby, x.only, x.few = nil, nil, numberView{}, nil, nil, nil, nil, false
 		searchings.Put(x)
 	}()
-	x.q = q
-	if d != nil {
-		x.s = d.state.Load()
-	} else {
-		x.s = &dirState{base: newRows(newNumbers()).segment()}
-	}
+	x.q, x.s = q, s
 	x.begin()
 	x.match()
 	x.collect(rankTop, rankNearExact, rankNear, rankExact, rankPrefix)
@@ -124,7 +133,7 @@ func Search(d *Directory, q *Query) []protocol.ObjectID {
 func (x *searching) begin() {
 	base, q := x.s.base, x.q
 	n := base.numbers
-	x.ids = n.view()
+	x.ids, x.heard = n.view(), n.heard.view()
 	if base.len() > 0 && q.Near != nil {
 		x.nearby = q.Near.in(n)
 	}
@@ -139,7 +148,11 @@ func (x *searching) begin() {
 	for i := range q.Extra {
 		e := &q.Extra[i]
 		names, mails := wordsOf(e, nil)
-		x.changed = append(x.changed, &change{id: e.ID, traits: TraitsOf(e), name: e.SortName, words: names, mails: mails})
+		number, ok := n.find(string(e.ID))
+		if !ok {
+			number = noDoc
+		}
+		x.changed = append(x.changed, &change{number: number, id: e.ID, traits: TraitsOf(e), name: e.SortName, words: names, mails: mails})
 	}
 	x.top = x.top[:0]
 	for _, id := range q.Top {
@@ -233,7 +246,8 @@ func (x *searching) collect(top, nearExact, near, exact, rest int) {
 	taken := func(doc uint32, rank, place int) {
 		x.all.unset(doc)
 		x.exact.unset(doc)
-		x.hits = append(x.hits, hit{rank: rank, top: place, name: base.names.at(int(doc)), id: x.ids.id(base.of[doc])})
+		number := base.of[doc]
+		x.hits = append(x.hits, hit{rank: rank, top: place, heard: x.heard.at(number), name: base.names.at(int(doc)), id: x.ids.id(number)})
 		have++
 	}
 	for i, doc := range x.top {
@@ -241,33 +255,51 @@ func (x *searching) collect(top, nearExact, near, exact, rest int) {
 			taken(doc, top, i)
 		}
 	}
+	// walk takes those of set that were heard of last, then, as they come, by name. Of the first most it takes only whom
+	// want wants, and looks no further; with want nil it looks further only if there are not enough yet.
 	walk := func(set bitset, rank, most int, want func(doc uint32) bool) {
-		looked := 0
+		best, room, looked := x.best[:0], q.Limit-have, 0
+		if room <= 0 {
+			return
+		}
 		set.each(func(doc uint32) bool {
-			if have >= q.Limit || looked == most {
+			full := len(best) == room
+			if looked == most && want != nil || full && (looked >= most || x.heard == nil) {
 				return false
 			}
 			looked++
-			if wanted(doc) && want(doc) {
-				taken(doc, rank, 0)
+			r := ranked{doc, x.heard.at(base.of[doc])}
+			if full && r.heard <= best[room-1].heard || !wanted(doc) || want != nil && !want(doc) {
+				return true
 			}
+			if full {
+				best = best[:room-1]
+			}
+			at := len(best)
+			for at > 0 && best[at-1].heard < r.heard {
+				at--
+			}
+			best = slices.Insert(best, at, r)
 			return true
 		})
+		x.best = best
+		for _, r := range best {
+			taken(r.doc, rank, 0)
+		}
 	}
-	any := func(uint32) bool { return true }
 	if x.nearby != nil && !x.nearby.bits.IsEmpty() {
 		if x.nearby.Len() <= smallPeople {
 			x.near.of(base, x.nearby)
-			walk(x.exact, nearExact, -1, x.near.has)
-			walk(x.all, near, -1, x.near.has)
+			walk(x.exact, nearExact, base.len(), x.near.has)
+			walk(x.all, near, base.len(), x.near.has)
 		} else {
 			in := func(doc uint32) bool { return x.nearby.bits.Contains(base.of[doc]) }
 			walk(x.exact, nearExact, maxNear, in)
 			walk(x.all, near, maxNear, in)
 		}
 	}
-	walk(x.exact, exact, -1, any)
-	walk(x.all, rest, -1, any)
+	walk(x.exact, exact, maxHeard, nil)
+	walk(x.all, rest, maxHeard, nil)
 }
 
 const (
@@ -275,6 +307,9 @@ const (
 	smallPeople = 4096
 	// maxNear bounds how many documents are asked whether they are near, where many are.
 	maxNear = 8192
+	// maxHeard bounds how many documents are asked when they were heard of: more than the largest workspace known has,
+	// and a millisecond. Those behind are taken as they come, by name.
+	maxHeard = 1 << 18
 )
 
 // changes looks at what has changed since the segment was made, and at Query.Extra.
@@ -294,7 +329,7 @@ func (x *searching) changes(fuzzy bool) {
 		if !all {
 			continue
 		}
-		h := hit{name: []byte(c.name), id: []byte(c.id), change: c}
+		h := hit{heard: x.heard.at(c.number), name: []byte(c.name), id: []byte(c.id), change: c}
 		near := q.Near != nil && q.Near.Contains(c.id)
 		place := slices.Index(q.Top, c.id)
 		switch {

@@ -11,7 +11,8 @@ import (
 // never taken back: Cache begins a new numbering when this one has grown too large. Its methods may be called from any
 // goroutine.
 type numbers struct {
-	seed maphash.Seed
+	seed  maphash.Seed
+	heard heard
 
 	// mu guards what follows. Of arena and ends, what is written does not change any more: a view needs no lock.
 	mu     sync.RWMutex
@@ -154,5 +155,5 @@ func mergeSorted(dst, a, b []uint32, compare func(x, y uint32) int) []uint32 {
 func (n *numbers) bytes() int {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return cap(n.arena) + 4*(cap(n.ends)+len(n.slots)+cap(n.sorted))
+	return cap(n.arena) + 4*(cap(n.ends)+len(n.slots)+cap(n.sorted)) + int(n.heard.bytes.Load())
 }

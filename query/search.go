@@ -70,16 +70,16 @@ func channelsSearchQuery(r *reader, args json.RawMessage) ([]byte, error) {
 	}
 	a.email = false
 	q := a.query()
-	var mine []protocol.ObjectID
+	var mine []protocol.Membership
 	if q.Extra, mine, err = r.ownChannels(); err != nil {
 		return nil, err
 	}
-	q.Near = r.s.cache.People(mine)
+	q.Near = r.s.cache.Places(mine)
 	var ids []protocol.ObjectID
 	if r.full {
 		ids, err = r.find(protocol.KindChannel, r.index(protocol.KindChannel, true), q)
 	} else {
-		ids = cache.Search(nil, q)
+		ids = r.s.cache.Search(nil, q)
 	}
 	if err != nil {
 		return nil, err
@@ -114,14 +114,14 @@ func (r *reader) find(kind protocol.Kind, d *cache.Directory, q *cache.Query) ([
 	} else {
 		r.s.metrics.searches[searchedDirectory].Inc()
 	}
-	return cache.Search(d, q), nil
+	return r.s.cache.Search(d, q), nil
 }
 
 // maxFar is how many pages of what the backend finds are read; there are so many only for a letter or two.
 const maxFar = 3
 
-// findFar has the backend find what begins with the words. It knows no typing errors and no hints, so that those among
-// whom it finds are ranked here.
+// findFar has the backend find what begins with the words. It knows no typing errors, no hints and not who spoke last, so
+// that those among whom it finds are ranked here.
 func (r *reader) findFar(kind protocol.Kind, q *cache.Query) (found []protocol.ListEntry, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.s.config.LoadTimeout)
 	defer cancel()
@@ -232,7 +232,7 @@ func objectIDs(users []protocol.UserID) []protocol.ObjectID {
 
 // ownChannels returns the reader's channels of which no directory knows: for guests all, for others those that are not
 // public. mine has all of the reader's channels.
-func (r *reader) ownChannels() (entries []protocol.ListEntry, mine []protocol.ObjectID, err error) {
+func (r *reader) ownChannels() (entries []protocol.ListEntry, mine []protocol.Membership, err error) {
 	if !r.fresh {
 		return nil, nil, nil
 	}
@@ -243,7 +243,7 @@ func (r *reader) ownChannels() (entries []protocol.ListEntry, mine []protocol.Ob
 		if m.Type == protocol.TypeDM {
 			continue
 		}
-		mine = append(mine, protocol.ObjectID(m.Channel))
+		mine = append(mine, *m)
 		if !r.full || m.Type != protocol.TypePublic {
 			ids = append(ids, protocol.ObjectID(m.Channel))
 		}

@@ -129,6 +129,42 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+// TestSearch_ByActivity: after the client's hints those come first who spoke last in public, and the channels where somebody
+// did; guests too, who find but few.
+func TestSearch_ByActivity(t *testing.T) {
+	w := newWorld(t)
+	w.ready(t)
+	w.ask(t, gus, "users/info", `{}`)
+	say := func(ch protocol.ChannelID, user protocol.UserID, ago time.Duration) {
+		ts := protocol.TS(fmt.Sprintf("%d.000100", time.Now().Add(-ago).Unix()))
+		w.emit(nil, &protocol.Event{Topic: protocol.Topic(ch), Type: "message", Effects: []protocol.Effect{{Op: protocol.OpMessageAdded, Channel: ch, User: user, TS: ts, Latest: ts}}})
+	}
+	want := func(who protocol.UserID, path, args, want string) {
+		t.Helper()
+		if got := w.ask(t, who, path, args).ids(t, "results"); got != want {
+			t.Errorf("%s %s %s: %s, want %s", who, path, args, got, want)
+		}
+	}
+	want(ada, "users/search", `{"query":""}`, "U1 U2 U6 U3 U4")
+	want(ada, "channels/search", `{"query":""}`, "C1 G1 C3 C5 C2")
+	want(gus, "channels/search", `{"query":""}`, "C6")
+	w.join(general, gus)
+	want(gus, "channels/search", `{"query":""}`, "C6 C1")
+
+	say(general, eve, 3*time.Hour)
+	say(general, robo, 2*time.Hour)
+	say(secret, bob, time.Hour)
+	say(dm, bob, time.Minute)
+
+	want(ada, "users/search", `{"query":""}`, "U4 U6 U1 U2 U3")
+	want(ada, "users/search", `{"query":"","top_users":["U0000003"],"current_channel":"C0000003"}`, "U3 U1 U2 U4 U6")
+	want(ada, "users/search", `{"query":"","count":2}`, "U4 U6")
+	want(ada, "channels/search", `{"query":""}`, "C3 C1 G1 C5 C2")
+	want(eve, "channels/search", `{"query":""}`, "C1 G1 C5 C2")
+	want(gus, "users/search", `{"query":""}`, "U4 U6 U1 U2 U3")
+	want(gus, "channels/search", `{"query":""}`, "C1 C6")
+}
+
 // TestSearch_FollowsEvents: what has changed since the directory was loaded is found so, and only so.
 func TestSearch_FollowsEvents(t *testing.T) {
 	w := newWorld(t)
