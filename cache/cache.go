@@ -33,7 +33,8 @@ type Cache struct {
 	seats      seats
 	sets       table[protocol.ChannelID, *Set]
 	identities identities
-	topics     sync.Map // protocol.Topic → *topic; written under mu
+	refused    table[tokenKey, *refused] // at most maxRefused; written under mu
+	topics     sync.Map                  // protocol.Topic → *topic; written under mu
 
 	directories table[dirKey, *Directory]
 	numbers     atomic.Pointer[numbers] // of ids in sets and directories; written under mu
@@ -66,7 +67,7 @@ func New(o Options) (*Cache, error) {
 	c := &Cache{
 		config: o.Config, log: o.Log, now: o.Now,
 		users: newTable[protocol.UserID, *User](), sets: newTable[protocol.ChannelID, *Set](),
-		seats: seats{of: make(map[protocol.UserID]*seat)}, identities: newIdentities(),
+		seats: seats{of: make(map[protocol.UserID]*seat)}, identities: newIdentities(), refused: newTable[tokenKey, *refused](),
 		channels: make(map[protocol.ChannelID]*channel), directories: newTable[dirKey, *Directory](),
 	}
 	c.numbers.Store(newNumbers())

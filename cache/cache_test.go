@@ -154,7 +154,7 @@ func TestMetrics_EveryLabelExistsAtZero(t *testing.T) {
 	if err != nil || n != (5+len(protocol.Kinds))*int(numResults) {
 		t.Errorf("%d lookup series, %v", n, err)
 	}
-	if n, _ := testutil.GatherAndCount(f.reg, "flannel_cache_items"); n != 6 {
+	if n, _ := testutil.GatherAndCount(f.reg, "flannel_cache_items"); n != 7 {
 		t.Errorf("%d item gauges", n)
 	}
 	if problems, err := testutil.GatherAndLint(f.reg); err != nil || len(problems) > 0 {

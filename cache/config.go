@@ -12,7 +12,8 @@ type Config struct {
 	Bytes int64 `koanf:"bytes"`
 	// StaleFor is how long objects are served, marked as stale, while the stream is down.
 	StaleFor time.Duration `koanf:"stale_for"`
-	// NegativeFor is how long "there is no such object" is believed.
+	// NegativeFor is how long "there is no such object" and "this token is not good" are believed: a token that was tried
+	// before it was made is good after that time at the latest. 0 turns it off.
 	NegativeFor time.Duration `koanf:"negative_for"`
 
 	// RecentEvents, RecentBytes and RecentFor bound the log of recent events. A load that is older than the log is made
@@ -43,7 +44,7 @@ func Default() Config {
 	return Config{
 		Bytes:       256 << 20, // about 200,000 users with full profiles
 		StaleFor:    10 * time.Minute,
-		NegativeFor: 5 * time.Second,
+		NegativeFor: 5 * time.Second, // somebody who looks for what they have just made tries again after that
 
 		RecentEvents: 100_000, // with RecentBytes, more than a minute of a busy node; loads take seconds at most
 		RecentBytes:  64 << 20,

@@ -31,12 +31,18 @@ func newIdentities() identities {
 }
 
 // Identity returns who the bearer of token is, if that is known and neither revoked nor expired. While the stream is
-// down it goes on being known as long as objects are served stale: nothing could be answered otherwise.
+// down it goes on being known as long as objects are served stale: nothing could be answered otherwise. If it is known that
+// the token is refused, the identity says only that, in Error.
 func (c *Cache) Identity(token string) (protocol.Identity, bool) {
-	k, ok := c.identities.get(sha256.Sum256([]byte(token)))
+	key := tokenKey(sha256.Sum256([]byte(token)))
+	k, ok := c.identities.get(key)
 	now := c.now().UnixNano()
 	down := c.down.Load()
 	if !ok || !k.link.valid() || now >= k.expires || down != 0 && now-down > int64(c.config.StaleFor) {
+		if code, refused := c.refusal(key); refused {
+			c.metrics.looked(identityKind, resultNegative)
+			return protocol.Identity{Error: code}, true
+		}
 		c.metrics.looked(identityKind, resultMiss)
 		return protocol.Identity{}, false
 	}
@@ -62,7 +68,9 @@ func (c *Cache) FillIdentity(token string, id protocol.Identity, at protocol.Pos
 	if id.Expires != 0 {
 		k.expires = min(k.expires, id.Expires*1e9)
 	}
-	if c.identities.add(sha256.Sum256([]byte(token)), k, c.config.Identities) {
+	key := tokenKey(sha256.Sum256([]byte(token)))
+	c.refused.remove(key) // Else it would count again, should the identity be dropped at once.
+	if c.identities.add(key, k, c.config.Identities) {
 		c.metrics.evictions[evictBound].Inc()
 	}
 }

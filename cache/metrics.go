@@ -32,7 +32,7 @@ const (
 // Reasons of evictions, as labels.
 const (
 	evictCost   = "cost"   // objects, by ristretto
-	evictBound  = "bound"  // user states, sets, directories, identities: too many
+	evictBound  = "bound"  // user states, sets, directories, identities, refused tokens: too many
 	evictGrace  = "grace"  // user states and directories that nobody used any more
 	evictExpiry = "expiry" // identities
 )
@@ -98,7 +98,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		return float64(c.setBytes)
 	})
 	for name, of := range map[string]func() int{
-		"user_state": c.numUsers, "member_set": c.numSets, "directory": c.directories.len, "identity": c.numIdentities, "topic": c.numTopics, "recent_event": c.numRecent,
+		"user_state": c.numUsers, "member_set": c.numSets, "directory": c.directories.len, "identity": c.numIdentities, "refused_token": c.refused.len, "topic": c.numTopics, "recent_event": c.numRecent,
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_cache_items", Help: "What is held besides objects.", ConstLabels: prometheus.Labels{"kind": name}},
 			func() float64 { return float64(of()) })

@@ -108,6 +108,7 @@ func (c *Cache) Expire(now time.Time) (dropped []*User) {
 	}
 	s.mu.Unlock()
 	c.metrics.evictions[evictExpiry].Add(float64(c.identities.expire(ns)))
+	c.expireRefusals(ns)
 	c.expireDirectories(ns)
 	c.trimLocked(ns)
 	return dropped

@@ -93,7 +93,7 @@ test('the edge answers what the backend answers', { timeout: 300_000 }, async (t
         assert.deepEqual(await call(server, 'edge', token, method, args), want, `${label}, cold`);
         assert.deepEqual(await call(server, 'edge', token, method, args), want, `${label}, warm`);
       }
-    }, 150_000); // Tokens that nobody knows are asked about anew each time, and the backend at most once a second.
+    });
   }
 
   await behaviour(t, 'by every way of sending arguments and token', server, async () => {

@@ -167,7 +167,8 @@ func (s *Service) Close() {
 	s.tasks.close()
 }
 
-// Identify returns who the bearer of token is. Errors are *protocol.Error.
+// Identify returns who the bearer of token is. Errors are *protocol.Error. A token that was refused a moment ago is refused
+// again without a load.
 func (s *Service) Identify(ctx context.Context, token string) (protocol.Identity, error) {
 	if token == "" {
 		return protocol.Identity{}, &protocol.Error{Code: protocol.CodeNotAuthed}
@@ -178,6 +179,9 @@ func (s *Service) Identify(ctx context.Context, token string) (protocol.Identity
 		if id, err = s.identities.do(ctx, token, func(ctx context.Context) (protocol.Identity, error) { return s.identify(ctx, token) }); err != nil {
 			return protocol.Identity{}, err
 		}
+	}
+	if id.Error != "" {
+		return protocol.Identity{}, &protocol.Error{Code: id.Error}
 	}
 	if id.Expires != 0 && id.Expires <= s.now().Unix() {
 		return protocol.Identity{}, &protocol.Error{Code: protocol.CodeTokenExpired}
@@ -194,6 +198,7 @@ func (s *Service) identify(ctx context.Context, token string) (protocol.Identity
 			return id, asError(err)
 		}
 		if id.Error != "" {
+			s.cache.FillRefusal(token, id.Error)
 			return protocol.Identity{}, &protocol.Error{Code: id.Error}
 		}
 		if s.loader.Live() {

@@ -59,6 +59,46 @@ func TestIdentify(t *testing.T) {
 	})
 }
 
+// TestIdentify_RefusedIsRemembered: a client that does not give up costs the backend a call every few seconds, and a token
+// that is made after it was tried is good by then. An error of the backend is no refusal.
+func TestIdentify_RefusedIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		const token = "xoxp-U0000077"
+		want := func(code protocol.Code, calls int) {
+			t.Helper()
+			_, err := w.service.Identify(t.Context(), token)
+			if n := w.count("identify"); err == nil && code != "" || err != nil && protocol.AsError(err).Code != code || n != calls {
+				t.Errorf("%v after %d calls, want %q after %d", err, n, code, calls)
+			}
+		}
+		w.set(func() { w.down = true })
+		want(protocol.CodeUnavailable, 1)
+		want(protocol.CodeUnavailable, 1)
+		w.set(func() { w.down = false })
+		want(protocol.CodeInvalidAuth, 1)
+		for range 49 {
+			time.Sleep(100 * time.Millisecond)
+			want(protocol.CodeInvalidAuth, 0)
+		}
+		w.put(&protocol.User{ID: "U0000077", TeamID: t1, Updated: 5})
+		w.set(func() {
+			id := w.roles[bob]
+			id.User, id.Token = "U0000077", "k77"
+			w.roles["U0000077"] = id
+		})
+		want(protocol.CodeInvalidAuth, 0)
+		w.breakStream() // It is told by time, not by events.
+		want(protocol.CodeInvalidAuth, 0)
+		w.mendStream()
+
+		time.Sleep(100 * time.Millisecond)
+
+		want("", 1)
+		want("", 0)
+	})
+}
+
 // TestIdentify_RevokedMeanwhile: a token revoked between the answer to identify and the subscription is not believed:
 // a session that joins the load when the revocation has been told already would never hear of it.
 func TestIdentify_RevokedMeanwhile(t *testing.T) {
