@@ -73,6 +73,7 @@ test('the edge answers what the backend answers', { timeout: 300_000 }, async (t
     ['conversations.members', { channel: joined.id, limit: 1 }],
     ['conversations.members', { channel: hidden.channel.id }],
     ['conversations.history', { channel: joined.id, limit: 3 }],
+    ['conversations.history', { channel: joined.id, limit: 3, cached_latest_updates: '{}' }],
     ['client.userBoot', {}],
     ['client.counts', {}],
     ['no.such.method', {}],

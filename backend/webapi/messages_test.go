@@ -299,6 +299,75 @@ func TestReactions(t *testing.T) {
 	w.fails(ann, chat.CodeTooManyReactions, "reactions.add", "channel", string(general), "timestamp", ts, "name", "e23")
 }
 
+// TestHistory_OnlyWhatHasChanged: a client that has messages gets those that were edited, answered or reacted to since, and
+// new ones; of the others it hears that they stand as they were.
+func TestHistory_OnlyWhatHasChanged(t *testing.T) {
+	w := newWorld(t, Limits{})
+	var ts []string
+	for i := range 6 {
+		ts = append(ts, w.post(ann, general, fmt.Sprint(i)))
+	}
+	history := func(have any, args ...string) result {
+		return w.get(ben, "conversations.history", append([]string{"channel", string(general), "cached_latest_updates", string(protocol.MustMarshal(have))}, args...)...)
+	}
+	want := func(got result, changed, unchanged []string) {
+		t.Helper()
+		if !slices.Equal(got.ids("messages", "ts"), changed) || !slices.Equal(got.ids("unchanged_messages", ""), unchanged) {
+			t.Errorf("changed %v, want %v; unchanged %v, want %v", got.ids("messages", "ts"), changed, got.ids("unchanged_messages", ""), unchanged)
+		}
+		if versions, _ := got["latest_updates"].(map[string]any); len(versions) != len(changed)+len(unchanged) {
+			t.Errorf("versions %v", versions)
+		}
+	}
+	if got := w.get(ben, "conversations.history", "channel", string(general)); got["latest_updates"] != nil || got["unchanged_messages"] != nil {
+		t.Errorf("not asked for: %v", got)
+	}
+	all := []string{ts[5], ts[4], ts[3], ts[2], ts[1], ts[0]}
+	first := history(map[string]string{})
+	want(first, all, nil)
+	want(history(nil), all, nil)
+	have := first["latest_updates"].(map[string]any)
+	for at, v := range have {
+		if v, _ := v.(string); !protocol.TS(v).Valid() || !slices.Contains(ts, at) {
+			t.Errorf("version %q of %s", v, at)
+		}
+	}
+	want(history(have), nil, all)
+	want(history(map[string]any{ts[0]: have[ts[0]], ts[1]: have[ts[0]], "x": "y"}), all[:5], all[5:])
+
+	w.get(ann, "chat.update", "channel", string(general), "ts", ts[0], "text", "edited")
+	w.get(ben, "reactions.add", "channel", string(general), "timestamp", ts[1], "name", "tada")
+	w.get(ann, "chat.delete", "channel", string(general), "ts", ts[2])
+	w.post(ben, general, "reply", "thread_ts", ts[3])
+	then := w.post(ben, general, "new")
+	got := history(have)
+	want(got, []string{then, ts[3], ts[1], ts[0]}, []string{ts[5], ts[4]})
+	w.get(ben, "reactions.remove", "channel", string(general), "timestamp", ts[1], "name", "tada")
+	want(history(have), []string{then, ts[3], ts[0]}, []string{ts[5], ts[4], ts[1]})
+
+	// Pages are the same as without.
+	var paged []string
+	for cursor := ""; ; {
+		page := history(have, "limit", "2", "cursor", cursor)
+		paged = append(append(paged, page.ids("messages", "ts")...), page.ids("unchanged_messages", "")...)
+		if cursor = page.str("response_metadata", "next_cursor"); cursor == "" {
+			break
+		}
+	}
+	slices.Sort(paged)
+	if want := []string{ts[0], ts[1], ts[3], ts[4], ts[5], then}; !slices.Equal(paged, want) {
+		t.Errorf("paged %v, want %v", paged, want)
+	}
+
+	many := make(map[string]string)
+	for i := range maxPage + 1 {
+		many[fmt.Sprint(i)] = ""
+	}
+	for _, bad := range []any{many, []string{ts[0]}, "x", 7, map[string]int{ts[0]: 1}} {
+		w.fails(ben, protocol.CodeInvalidArgs, "conversations.history", "channel", string(general), "cached_latest_updates", string(protocol.MustMarshal(bad)))
+	}
+}
+
 func TestHistory(t *testing.T) {
 	w := newWorld(t, Limits{})
 	var all []string

@@ -53,14 +53,6 @@ func shift(ts protocol.TS, n int64) protocol.TS {
 	return protocol.TS(fmt.Sprintf("%010d.%06d", micros/1e6, micros%1e6))
 }
 
-func encodeMessages(messages []protocol.Message) [][]byte {
-	list := make([][]byte, len(messages))
-	for i := range messages {
-		list[i] = chat.EncodeMessage(&messages[i])
-	}
-	return list
-}
-
 // readable returns a channel whose messages the caller may read: their own channels, and for people the public ones
 // that they see. Bots must be in the channel.
 func (q *request) readable() (*chat.Place, error) {
@@ -79,15 +71,19 @@ func conversationsHistory(q *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	have, err := q.cachedMessages()
+	if err != nil {
+		return nil, err
+	}
 	a := okAnswer()
-	if _, err := q.history(a, limit); err != nil {
+	if _, err := q.history(a, limit, have); err != nil {
 		return nil, err
 	}
 	return a.bytes(), nil
 }
 
-// history writes a page of the call's channel into a and returns its messages.
-func (q *request) history(a *answer, limit int) ([]protocol.Message, error) {
+// history writes a page of the call's channel into a, without those messages that the client has, and returns all of them.
+func (q *request) history(a *answer, limit int, have messageVersions) ([]protocol.Message, error) {
 	h, cursor, err := q.historyQuery(q.channel(), limit)
 	if err != nil {
 		return nil, err
@@ -115,7 +111,7 @@ func (q *request) history(a *answer, limit int) ([]protocol.Message, error) {
 	if o := q.args["oldest"]; o != "" {
 		a.val("oldest", o)
 	}
-	a.list("messages", encodeMessages(messages)).val("has_more", more).val("pin_count", len(pins)).
+	a.messages(messages, have).val("has_more", more).val("pin_count", len(pins)).
 		raw("channel_actions_ts", []byte("null")).val("channel_actions_count", 0)
 	endPage(a, messages, more)
 	return messages, nil

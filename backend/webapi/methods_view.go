@@ -75,7 +75,7 @@ func conversationsView(q *request) ([]byte, error) {
 		return nil, err
 	}
 	history := &answer{buf: []byte("{")}
-	messages, err := q.history(history, count)
+	messages, err := q.history(history, count, nil)
 	if err != nil {
 		return nil, err
 	}
