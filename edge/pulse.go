@@ -86,6 +86,26 @@ func (s *Session) presenceLater(user protocol.UserID, p protocol.Presence) {
 	}
 }
 
+// presenceAgain puts a change back that could not be told, unless there is a newer one or the user is not followed any more.
+func (s *Session) presenceAgain(user protocol.UserID, p protocol.Presence) {
+	s.mu.Lock()
+	_, newer := s.changed[user]
+	if _, followed := s.known[user]; !followed || newer {
+		s.mu.Unlock()
+		return
+	}
+	if s.changed == nil {
+		s.changed = make(map[protocol.UserID]protocol.Presence)
+	}
+	s.changed[user] = p
+	first := !s.pulsing
+	s.pulsing = true
+	s.mu.Unlock()
+	if first {
+		s.edge.pulse.add(s)
+	}
+}
+
 // tellPresence tells the collected changes: to clients that are batch_presence_aware in one frame for each state.
 func (s *Session) tellPresence() {
 	s.mu.Lock()
@@ -100,11 +120,13 @@ func (s *Session) tellPresence() {
 		if i < 0 {
 			continue
 		}
-		// What the client might hear when it was collected it may not hear any more.
-		if may, known := s.edge.doors.Queries.Hears(s.id, user); known && !may {
-			continue
+		// What the client might hear when it was collected it may not hear any more. If nobody can tell now, it waits.
+		switch may, known := s.edge.doors.Queries.Hears(s.id, user); {
+		case may:
+			users[i] = append(users[i], user)
+		case !known:
+			s.presenceAgain(user, states[i])
 		}
-		users[i] = append(users[i], user)
 	}
 	for i, p := range states {
 		frame.Presence = p

@@ -262,6 +262,38 @@ func TestTimers_PresenceOfWhomNobodyMayHearAnyMore(t *testing.T) {
 	})
 }
 
+// TestTimers_PresenceThatNobodyIsSureOfWaits: a change was collected, and the user's state is being loaded anew when the pulse
+// tells it. It was told as if they might be heard of; now it waits until that is known, and a newer one takes its place.
+func TestTimers_PresenceThatNobodyIsSureOfWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		p := w.hello(w.thinURL("xoxp-ana", "batch_presence_aware=1"))
+		p.send(`{"type":"presence_sub","ids":["U4","U5"]}`)
+		p.until("presence_change")
+		sure := func(yes bool) {
+			w.queries.mu.Lock()
+			defer w.queries.mu.Unlock()
+			w.queries.unsure = map[protocol.UserID]bool{"U4": !yes, "U5": !yes}
+		}
+		sure(false)
+		for _, user := range []protocol.UserID{"U4", "U5"} {
+			w.hub.publish(presenceOf(user, protocol.Away))
+		}
+		time.Sleep(time.Second)
+		w.hub.publish(presenceOf("U5", protocol.Active))
+		p.send(`{"type":"presence_sub","ids":["U5"]}`) // Nobody wants to hear of U4 now.
+		time.Sleep(time.Second)
+		p.send(`{"type":"ping","id":1}`)
+		p.until("pong") // And nothing before it.
+		sure(true)
+		time.Sleep(time.Second)
+		p.send(`{"type":"ping","id":2}`)
+		wantFrames(t, p, `{"type":"presence_change","presence":"active","users":["U5"]}`, "pong")
+		p.conn.Close()
+		synctest.Wait()
+	})
+}
+
 func TestTimers_WritesWaitUntilTheyAreSeen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, func(_ *Config, w *world) {

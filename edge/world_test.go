@@ -41,6 +41,7 @@ type fakeQueries struct {
 	objects map[protocol.ObjectID]protocol.Object
 	places  map[protocol.ChannelID]protocol.Membership
 	unheard map[protocol.UserID]bool
+	unsure  map[protocol.UserID]bool // nobody knows now whether they may be heard of
 	void    bool   // nobody knows a user's places now
 	badge   func() // runs within Badge, if set
 }
@@ -101,7 +102,7 @@ func (q *fakeQueries) Peek(_ protocol.Identity, ids []protocol.ObjectID) []proto
 func (q *fakeQueries) Hears(_ protocol.Identity, user protocol.UserID) (may, known bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.unheard[user], true
+	return !q.unheard[user] && !q.unsure[user], !q.unsure[user]
 }
 
 func (q *fakeQueries) Badge(_ protocol.Identity, channel protocol.ChannelID) (protocol.Membership, bool) {
