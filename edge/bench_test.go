@@ -103,3 +103,33 @@ func TestDeliver_SharesOneFrame(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkOutbox is what an event costs for each thin session on its way into the outbox and out of it, without the
+// socket: eight of them come before a writer takes them.
+func BenchmarkOutbox(b *testing.B) {
+	const n, burst = 1000, 8
+	e := &Edge{cfg: Default(), now: time.Now, metrics: newMetrics(prometheus.NewRegistry()), doors: Doors{Queries: &fakeQueries{}}}
+	sessions := make([]*Session, n)
+	for i := range sessions {
+		sessions[i] = &Session{edge: e, cancel: func() {}, thin: true, writing: true}
+		sessions[i].given.add("U1")
+		sessions[i].given.add("C1")
+	}
+	ev := messageEvent(0)
+	ev.Seq, ev.Position, ev.Refs = 1, 1, []protocol.ObjectID{"U1", "C1"}
+	ev.Payload = []byte(`{"type":"message","text":"` + strings.Repeat("x", 170) + `"}`)
+	buf := make([]byte, 0, coalesce)
+	b.ReportAllocs()
+	for b.Loop() {
+		for range burst {
+			shared := new(atomic.Value)
+			for _, s := range sessions {
+				s.Deliver(ev, shared)
+			}
+		}
+		for _, s := range sessions {
+			buf, _ = s.take(buf)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n/burst, "ns/delivery")
+}

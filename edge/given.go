@@ -37,6 +37,18 @@ func (g *given) has(id protocol.ObjectID) bool {
 	return slices.Contains(g.ring, h)
 }
 
+// without returns those of ids, whose hashes are given, that it does not have, and that are not self.
+func (g *given) without(ids []protocol.ObjectID, hashes []uint32, self protocol.ObjectID) (left []protocol.ObjectID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, id := range ids {
+		if id != self && !slices.Contains(g.ring, hashes[i]) {
+			left = append(left, id)
+		}
+	}
+	return left
+}
+
 // add remembers an object; the oldest is forgotten for it.
 func (g *given) add(id protocol.ObjectID) {
 	g.mu.Lock()

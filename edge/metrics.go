@@ -22,8 +22,8 @@ type metrics struct {
 	duration      prometheus.Histogram
 	frames        *prometheus.CounterVec // type: of clients
 	queries       prometheus.Counter     // of them
-	deliveries    map[protocol.Class]prometheus.Counter
-	dropped       map[protocol.Class]prometheus.Counter
+	deliveries    byClass
+	dropped       byClass
 	slow          prometheus.Counter
 	lag           prometheus.Histogram
 	calls         *prometheus.CounterVec // path, outcome
@@ -37,7 +37,27 @@ type metrics struct {
 	resumes       *prometheus.CounterVec // mode
 	badges        prometheus.Counter
 	suppressed    prometheus.Gauge
-	given         map[string]prometheus.Counter // by what became of an object that an event names
+	// What became of the objects that events name.
+	givenSent, givenRecent, givenMissing prometheus.Counter
+}
+
+// byClass has a counter for each class. It is no map, because every delivery counts.
+type byClass struct{ control, message, ephemeral prometheus.Counter }
+
+func newByClass(v *prometheus.CounterVec) byClass {
+	of := func(c protocol.Class) prometheus.Counter { return v.WithLabelValues(string(c)) }
+	return byClass{of(protocol.ClassControl), of(protocol.ClassMessage), of(protocol.ClassEphemeral)}
+}
+
+func (b *byClass) of(c protocol.Class) prometheus.Counter {
+	switch c {
+	case protocol.ClassMessage:
+		return b.message
+	case protocol.ClassEphemeral:
+		return b.ephemeral
+	default:
+		return b.control
+	}
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -69,14 +89,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		resumes:       f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
 		suppressed:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_presence_suppressed", Help: "1 while changes of presence are held back: a storm of sockets, or switched off."}),
 		badges:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
-		given:         make(map[string]prometheus.Counter),
-		deliveries:    make(map[protocol.Class]prometheus.Counter), dropped: make(map[protocol.Class]prometheus.Counter),
 	}
-	deliveries := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"})
-	dropped := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_events_dropped_total", Help: "Frames that found no room in an outbox, by class."}, []string{"class"})
-	for _, c := range []protocol.Class{protocol.ClassControl, protocol.ClassMessage, protocol.ClassEphemeral} {
-		m.deliveries[c], m.dropped[c] = deliveries.WithLabelValues(string(c)), dropped.WithLabelValues(string(c))
-	}
+	m.deliveries = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"}))
+	m.dropped = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_events_dropped_total", Help: "Frames that found no room in an outbox, by class."}, []string{"class"}))
 	for _, o := range []string{"ok", "bad_ticket", "bad_token", "origin", "overloaded", "unavailable", "failed"} {
 		m.opened.WithLabelValues(o)
 	}
@@ -104,21 +119,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}
 	}
 	objects := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_jit_objects_total", Help: "Objects that events to thin sessions name: sent before the event, given recently, or missing: not at hand, or not for them."}, []string{"result"})
-	for _, result := range []string{givenSent, givenRecent, givenMissing} {
-		m.given[result] = objects.WithLabelValues(result)
-	}
+	m.givenSent, m.givenRecent, m.givenMissing = objects.WithLabelValues("sent"), objects.WithLabelValues("recent"), objects.WithLabelValues("missing")
 	for _, mode := range []string{protocol.ResumeReplayed, protocol.ResumeLossless, protocol.ResumeResync} {
 		m.resumes.WithLabelValues(mode)
 	}
 	return m
 }
-
-// What became of an object that an event names: the label of flannel_jit_objects_total.
-const (
-	givenSent    = "sent"
-	givenRecent  = "recent"
-	givenMissing = "missing"
-)
 
 var (
 	frameTypes = []string{protocol.FrameMessage, protocol.FrameTyping, protocol.FramePing, protocol.FramePresenceSub, protocol.FramePresenceQuery, protocol.FrameQuery, protocol.FrameView, "bad", "other"}

@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 
 	"flannel/protocol"
 )
@@ -90,11 +91,28 @@ func (o *outbox) put(it item, maxItems, maxBytes int) verdict {
 
 // add adds a frame, whatever the bounds say.
 func (o *outbox) add(it item) {
+	if o.items == nil {
+		o.items = rooms.Get().(*[room]item)[:0]
+	}
 	o.items = append(o.items, it)
 	o.bytes += it.size()
 	if it.class == protocol.ClassEphemeral {
 		o.ephemeral++
 	}
+}
+
+// room is how many items an outbox has room for at first.
+const room = 16
+
+// rooms are lent to outboxes that have something in them: most have nothing, and it is soon written.
+var rooms = sync.Pool{New: func() any { return new([room]item) }}
+
+// giveBack gives the room back. The items are zero.
+func (o *outbox) giveBack() {
+	if cap(o.items) == room {
+		rooms.Put((*[room]item)(o.items[:room]))
+	}
+	o.items = nil
 }
 
 // dropOldest removes the oldest ephemeral frame.
@@ -132,10 +150,7 @@ func (o *outbox) take(buf []byte) (frames []byte, slots int) {
 		n++
 	}
 	if n == len(o.items) {
-		o.items = o.items[:0]
-		if cap(o.items) > 4 {
-			o.items = nil // a burst is over: give its memory back
-		}
+		o.giveBack()
 	} else {
 		o.items = slices.Delete(o.items, 0, n)
 	}

@@ -79,7 +79,7 @@ func (s *Session) presenceLater(user protocol.UserID, p protocol.Presence) {
 	s.pulsing = true
 	s.mu.Unlock()
 	if again {
-		s.edge.metrics.dropped[protocol.ClassEphemeral].Inc()
+		s.edge.metrics.dropped.ephemeral.Inc()
 	}
 	if first {
 		s.edge.pulse.add(s)

@@ -15,10 +15,14 @@ type about struct {
 	whole   bool               // it changes the channel itself, which a list of channels shows
 	moved   []protocol.UserID  // who comes into the channel or goes from it by it
 	changed protocol.UserID    // whose object it carries
+	refs    []uint32           // hashes of Refs, see given
 }
 
 func aboutEvent(ev *protocol.Event) about {
-	var a about
+	a := about{refs: make([]uint32, len(ev.Refs))}
+	for i, id := range ev.Refs {
+		a.refs[i] = hashID(id)
+	}
 	if protocol.KindOf(protocol.ObjectID(ev.Topic)) == protocol.KindChannel {
 		a.channel = protocol.ChannelID(ev.Topic)
 	}
@@ -54,7 +58,7 @@ func (s *Session) thinFrame(ev *protocol.Event, w *wires, g *given) (objects, fr
 	if changed := about.changed; changed != "" && changed != s.id.User && s.asking.Load() == 0 && !g.has(protocol.ObjectID(changed)) {
 		return nil, w.invalid.get(func() []byte { return invalidated(ev, changed) })
 	}
-	objects = s.objectsFor(ev, g)
+	objects = s.objectsFor(ev, about, g)
 	if ev.Seq == 0 {
 		return objects, w.plain.get(func() []byte { return ev.Payload })
 	}
@@ -72,21 +76,18 @@ func invalidated(ev *protocol.Event, user protocol.UserID) []byte {
 
 // objectsFor returns the frame with the objects that an event names and that the session was not given lately; nil if
 // there are none. It takes what the cache has: an event never waits for an object.
-func (s *Session) objectsFor(ev *protocol.Event, g *given) []byte {
-	var wanted []protocol.ObjectID
-	for _, id := range ev.Refs {
-		if id != protocol.ObjectID(s.id.User) && !g.has(id) {
-			wanted = append(wanted, id)
-		}
-	}
+func (s *Session) objectsFor(ev *protocol.Event, about *about, g *given) []byte {
+	wanted := g.without(ev.Refs, about.refs, protocol.ObjectID(s.id.User))
 	m := s.edge.metrics
-	m.given[givenRecent].Add(float64(len(ev.Refs) - len(wanted)))
+	if n := len(ev.Refs) - len(wanted); n > 0 {
+		m.givenRecent.Add(float64(n))
+	}
 	if len(wanted) == 0 {
 		return nil
 	}
 	objects := s.edge.doors.Queries.Peek(s.id, wanted)
-	m.given[givenSent].Add(float64(len(objects)))
-	m.given[givenMissing].Add(float64(len(wanted) - len(objects)))
+	m.givenSent.Add(float64(len(objects)))
+	m.givenMissing.Add(float64(len(wanted) - len(objects)))
 	frame := protocol.ObjectsFrame{Type: protocol.FrameObjects}
 	for i := range objects {
 		o := &objects[i]

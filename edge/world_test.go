@@ -42,8 +42,8 @@ type fakeQueries struct {
 	places  map[protocol.ChannelID]protocol.Membership
 	unheard map[protocol.UserID]bool
 	unsure  map[protocol.UserID]bool // nobody knows now whether they may be heard of
-	void    bool   // nobody knows a user's places now
-	badge   func() // runs within Badge, if set
+	void    bool                     // nobody knows a user's places now
+	badge   func()                   // runs within Badge, if set
 }
 
 func (q *fakeQueries) Identify(_ context.Context, token string) (protocol.Identity, error) {

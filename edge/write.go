@@ -83,23 +83,23 @@ func (s *Session) add(frame []byte, class protocol.Class, live bool, ev *protoco
 	before := box.pushed
 	verdict := box.put(it, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
 	if n := box.pushed - before; n > 0 {
-		m.dropped[protocol.ClassEphemeral].Add(float64(n))
+		m.dropped.ephemeral.Add(float64(n))
 	}
 	switch verdict {
 	case dropped:
 		s.mu.Unlock()
-		m.dropped[class].Inc()
+		m.dropped.of(class).Inc()
 		return
 	case full:
 		s.mu.Unlock()
-		m.dropped[class].Inc()
+		m.dropped.of(class).Inc()
 		s.overflow()
 		return
 	case taken:
 	}
 	s.writeLocked()
 	s.mu.Unlock()
-	m.deliveries[class].Inc()
+	m.deliveries.of(class).Inc()
 }
 
 // resync is the frame for a client that has missed something: it has to fetch everything anew.
