@@ -99,10 +99,10 @@ func (v *view) hello(n *edgeNode, h *protocol.Hello, resumed string) {
 	}
 	v.w.count("resume " + h.Resume)
 	v.session, v.before, v.given = make(map[protocol.Topic]protocol.Seq), maps.Clone(v.heard), nil
+	// What was read beside the socket, ahead of the token, no other node knows of, whatever hello says.
+	maps.DeleteFunc(v.held, func(_ protocol.ObjectID, at protocol.Position) bool { return at > token.Position })
 	switch h.Resume {
 	case protocol.ResumeReplayed, protocol.ResumeLossless:
-		// What was read beside the socket, ahead of the token, no other node knows of.
-		maps.DeleteFunc(v.held, func(_ protocol.ObjectID, at protocol.Position) bool { return at > token.Position })
 		v.again, v.token = h.Count, token.Position
 		if h.Resume == protocol.ResumeLossless && h.Count != 0 {
 			v.fail("a lossless resume has %d events", h.Count)
