@@ -38,7 +38,12 @@ func replyTo(frame []byte) (tag int, ok bool) {
 
 // right reports whether an answer has the last of the objects that were asked for; those before it are in front of it.
 func right(frame []byte, last string) bool {
-	return bytes.Contains(frame[:min(len(frame), 64)], []byte(`"ok":true`)) && bytes.Contains(frame, []byte(`"id":"`+last+`"`))
+	const near = 64 // "ok" is the first or the last of the fields
+	ok := []byte(`"ok":true`)
+	if !bytes.Contains(frame[max(len(frame)-near, 0):], ok) && !bytes.Contains(frame[:min(len(frame), near)], ok) {
+		return false
+	}
+	return bytes.Contains(frame, []byte(last)) // It is an id: nothing else looks so.
 }
 
 // appendGet appends the same question to Redis or memcached.

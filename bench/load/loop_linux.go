@@ -129,10 +129,18 @@ func (l *loop) run(commands <-chan Command) error {
 		}
 		at := now()
 		l.due(at)
-		if at-l.ticked >= int64(tickEvery) || len(l.report.Heard) > 0 || l.report.Done != "" {
-			if err := l.flush(at); err != nil {
-				return err
-			}
+		switch {
+		case at-l.ticked >= int64(tickEvery) || l.report.Done != "":
+			err = l.flush(at)
+		case len(l.report.Heard) > 0:
+			// At once, because the next message waits for it, and alone, because a histogram is long.
+			err = l.tell(&Report{Phase: l.report.Phase, Heard: l.report.Heard})
+			l.report.Heard = l.report.Heard[:0]
+		default:
+			err = nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }

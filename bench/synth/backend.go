@@ -134,9 +134,9 @@ func refuse(ctx *fasthttp.RequestCtx, status int, code protocol.Code) {
 
 // load answers a load; nil if there is none of that name, or nothing of what it is about.
 func (b *Backend) load(name string, body []byte) (any, error) {
-	// What does not change is as of any position, so as of this one.
+	// Nothing changes but the last message of channel 0.
 	b.mu.Lock()
-	position := b.position
+	position, said := b.position, b.topics[protocol.Topic(Channel(0))].seq
 	b.mu.Unlock()
 	switch name {
 	case protocol.CallIdentify:
@@ -152,7 +152,7 @@ func (b *Backend) load(name string, body []byte) (any, error) {
 		err := json.Unmarshal(body, &req)
 		answer := protocol.BootAnswer{Position: position, Users: make([]protocol.UserBoot, len(req.Users))}
 		for i, id := range req.Users {
-			answer.Users[i] = b.world.boot(id)
+			answer.Users[i] = b.world.boot(id, said)
 		}
 		return answer, err
 	case protocol.CallObjects:

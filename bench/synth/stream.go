@@ -167,7 +167,7 @@ func (b *Backend) Publish(text string) {
 	state.seq++
 	state.position = b.position
 	b.topics[topic] = state
-	ts := stamp(int64(state.seq) + 2)
+	ts := messageTS(state.seq)
 	ev := &protocol.Event{
 		Topic: topic, Seq: state.seq, Position: b.position, Type: protocol.FrameMessage, Class: protocol.ClassMessage,
 		Refs:    []protocol.ObjectID{protocol.ObjectID(User(0)), protocol.ObjectID(channel)},

@@ -154,6 +154,11 @@ func TestStream_SubscribeThenPublish(t *testing.T) {
 	if f := next(); f.Type != protocol.StreamWatermark || f.Position != position {
 		t.Fatalf("%+v", f)
 	}
+	var boot protocol.BootAnswer
+	load(t, b, protocol.CallBoot, protocol.BootRequest{Users: []protocol.UserID{User(0), User(1)}}, &boot)
+	if a, o := boot.Users[0].Memberships[0], boot.Users[1].Memberships[0]; a.Latest != messageTS(1) || a.LastRead != a.Latest || o.Latest != a.Latest || o.LastRead == a.Latest {
+		t.Errorf("author %+v, other %+v", a, o)
+	}
 	// Who has missed it is told to begin anew.
 	before := position - 1
 	say(protocol.StreamFrame{Type: protocol.StreamSubscribe, Topics: []protocol.TopicState{{Topic: topic, Position: &before}}})

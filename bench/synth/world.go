@@ -125,7 +125,8 @@ func (w *World) object(id protocol.ObjectID) (protocol.Object, bool) {
 	return protocol.Object{}, false
 }
 
-func (w *World) boot(id protocol.UserID) protocol.UserBoot {
+// boot returns the state of a user when so many messages have been said.
+func (w *World) boot(id protocol.UserID, said protocol.Seq) protocol.UserBoot {
 	n, ok := number(id, 'U', w.Users)
 	if !ok {
 		return protocol.UserBoot{User: id, Error: "user_not_found"}
@@ -137,8 +138,18 @@ func (w *World) boot(id protocol.UserID) protocol.UserBoot {
 			Channel: Channel(c), Owner: workspace, Type: protocol.TypePublic, Updated: madeAt * 1000, LastRead: stamp(1), Latest: stamp(2),
 		})
 	}
+	if said > 0 { // In channel 0, by user 0.
+		m := &boot.Memberships[0]
+		m.Latest = messageTS(said)
+		if n == 0 {
+			m.LastRead = m.Latest
+		}
+	}
 	return boot
 }
+
+// messageTS is the timestamp of the n-th message of channel 0.
+func messageTS(n protocol.Seq) protocol.TS { return stamp(int64(n) + 2) }
 
 func (w *World) identity(token string) protocol.Identity {
 	n, ok := w.userOf(token)

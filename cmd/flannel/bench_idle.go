@@ -26,7 +26,7 @@ behind it in this process, or the one at --url, whose process --pid names.`,
 			if opt.Settle < 0 || opt.Hold < 0 || f.url != "" && f.pid == 0 {
 				return &usageError{errors.New("--settle and --hold are not below 0, and --url needs --pid: memory is of a process")}
 			}
-			return f.run(cmd.Context(), scenario{"idle", opt.Sessions, func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
+			return f.run(cmd.Context(), scenario{name: "idle", sessions: opt.Sessions, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
 				return bench.Idle(ctx, b, opt)
 			}})
 		},
@@ -53,7 +53,7 @@ have begun. See flannel bench idle for what the server is.`,
 			if opt.Rate <= 0 {
 				return &usageError{errors.New("--rate must be above 0")}
 			}
-			return f.run(cmd.Context(), scenario{"connect", opt.Sessions, func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
+			return f.run(cmd.Context(), scenario{name: "connect", sessions: opt.Sessions, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
 				return bench.Connect(ctx, b, opt)
 			}})
 		},

@@ -4,19 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"flannel/bench"
-	"flannel/bench/load"
-	"flannel/bench/proc"
-	"flannel/bench/synth"
-	"flannel/protocol"
 )
 
 // loadFlags are what all load scenarios are asked.
@@ -24,6 +16,7 @@ type loadFlags struct {
 	app *app
 
 	url, tokens string
+	channel     string // where to say something at url
 	pid         int
 	generators  int
 	runs        int
@@ -35,6 +28,7 @@ type loadFlags struct {
 type scenario struct {
 	name     string
 	sessions int
+	bare     bool // sessions do not boot
 	run      func(ctx context.Context, b *bench.Bench) ([]bench.Case, error)
 }
 
@@ -145,94 +139,8 @@ func (f *loadFlags) once(ctx context.Context, s *scenario, progress func(string,
 // target starts the server that is measured, or finds it.
 func (f *loadFlags) target(ctx context.Context, s *scenario) (*bench.Target, func(), error) {
 	if f.url != "" {
-		t, err := f.remote()
+		t, err := f.remote(ctx, s)
 		return t, func() {}, err
 	}
-	return f.app.startEdge(ctx, s.sessions)
-}
-
-// thinPath is what a thin session connects to that boots.
-func thinPath(token string) string {
-	return "/?flannel=" + protocol.ThinVersion + "&boot=1&token=" + url.QueryEscape(token)
-}
-
-// countsFrame is how the frame begins that ends a thin session's boot.
-const countsFrame = `{"type":"` + protocol.FrameCounts + `"`
-
-// remote is an edge that runs somewhere.
-func (f *loadFlags) remote() (*bench.Target, error) {
-	u, err := url.Parse(f.url)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" {
-		return nil, &usageError{fmt.Errorf("--url is %q; the generator speaks http://HOST:PORT, without TLS, which would measure the generator", f.url)}
-	}
-	text, err := os.ReadFile(f.tokens)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	t := &bench.Target{Name: "flannel", Address: u.Host, Until: countsFrame}
-	if u.Port() == "" {
-		t.Address = net.JoinHostPort(u.Hostname(), "80")
-	}
-	for line := range strings.Lines(string(text)) {
-		// A line of flannel token --all has the user in front.
-		if words := strings.Fields(line); len(words) > 0 {
-			t.Paths = append(t.Paths, thinPath(words[len(words)-1]))
-		}
-	}
-	if len(t.Paths) == 0 {
-		return nil, &usageError{fmt.Errorf("there is no token in %s", f.tokens)}
-	}
-	if f.pid != 0 {
-		t.Process = &proc.Process{PID: f.pid}
-	}
-	return t, nil
-}
-
-// startEdge starts flannel edge in a process of its own, with a made-up backend behind it in this one.
-func (a *app) startEdge(ctx context.Context, sessions int) (t *bench.Target, stop func(), err error) {
-	cfg, _, err := a.benchConfig()
-	if err != nil {
-		return nil, nil, err
-	}
-	back, err := synth.New(synth.Sized(sessions))
-	if err != nil {
-		return nil, nil, err
-	}
-	served := make(chan error, 1)
-	go func() { served <- back.Serve() }()
-	stopBackend := func() {
-		back.Close() //nolint:errcheck // It holds nothing.
-		<-served     //nolint:errcheck // As above.
-	}
-	environ := []string{"FLANNEL_NODE_UPSTREAM_KEY=" + back.Key()}
-	if cfg.Node.Edge.MaxSessions < sessions {
-		environ = append(environ, envName("node.edge.max_sessions")+"="+strconv.Itoa(sessions))
-	}
-	args := []string{"edge", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--upstream", back.URL(), "--log-level", "info", "--log-format", "json"}
-	if a.configPath != "" {
-		args = append(args, "--config", a.configPath)
-	}
-	server, line, err := startSelf(ctx, a.stderr, "edge", environ, args)
-	if err != nil {
-		stopBackend()
-		return nil, nil, err
-	}
-	stop = func() {
-		server.stop()
-		stopBackend()
-	}
-	waiting, cancel := context.WithTimeout(ctx, startWithin)
-	defer cancel()
-	if err := back.WaitEdge(waiting); err != nil {
-		stop()
-		return nil, nil, fmt.Errorf("%w\n%s", err, server.last())
-	}
-	t = &bench.Target{
-		Name: "flannel", Address: fmt.Sprint(line["edge"]), Until: countsFrame, Process: &proc.Process{PID: server.cmd.Process.Pid},
-		Profile: "http://" + fmt.Sprint(line["admin"]), BackendCalls: back.Calls, Paths: make([]string, sessions), Language: load.Websocket,
-	}
-	for i := range t.Paths {
-		t.Paths[i] = thinPath(synth.Token(i))
-	}
-	return t, stop, nil
+	return f.app.startEdge(ctx, s)
 }

@@ -66,8 +66,34 @@ func TestBenchConnect_AtARunningEdge(t *testing.T) {
 	if figures["sessions"] != 20 || figures["p99_ms"] <= 0 {
 		t.Errorf("%v", figures)
 	}
+	figures, _ = sheetOf(t, "query", "--sessions", "4", "--depth", "1", "--batch", "2", "--rate", "100", "--warm", "0s", "--for", "200ms", "--url", r.Edge, "--tokens", tokens)
+	if figures["queries_per_s"] <= 0 {
+		t.Errorf("%v", figures)
+	}
+	figures, _ = sheetOf(t, "fanout", "--paced-to", "10", "--pace", "10", "--paced-for", "300ms", "--subscribers", "0", "--url", r.Edge, "--tokens", tokens, "--channel", general(t, r))
+	if figures["deliveries_per_s"] <= 0 {
+		t.Errorf("%v", figures)
+	}
 	figures, _ = sheetOf(t, "idle", "--sessions", "20", "--settle", "0s", "--hold", "0s", "--url", r.Edge, "--tokens", tokens, "--pid", strconv.Itoa(os.Getpid()))
 	if figures["sessions"] != 20 {
+		t.Errorf("%v", figures)
+	}
+}
+
+// So few questions that the limits of a session are far.
+func TestBenchQuery_Figures(t *testing.T) {
+	figures, cases := sheetOf(t, "query", "--sessions", "4", "--depth", "1,2", "--batch", "3", "--rate", "200", "--warm", "50ms", "--for", "200ms")
+	if len(cases) != 3 || figures["queries_per_s"] <= 0 || figures["objects_per_s_batches_of_3"] <= 0 || figures["p99_ms_depth_2"] <= 0 {
+		t.Errorf("%v", figures)
+	}
+	if per := figures["objects_per_s_batches_of_3"] / figures["queries_per_s_batches_of_3"]; per < 2.99 || per > 3.01 {
+		t.Errorf("%v objects in a question", per)
+	}
+}
+
+func TestBenchFanout_Figures(t *testing.T) {
+	figures, cases := sheetOf(t, "fanout", "--paced-to", "20", "--pace", "50", "--paced-for", "200ms", "--subscribers", "30", "--in-flight", "1,4", "--for", "100ms", "--generators", "2")
+	if len(cases) != 3 || figures["deliveries_per_s"] <= 0 || figures["deliveries_per_s_in_flight_4"] <= 0 || figures["p99_ms_paced"] <= 0 || figures["p99_ms"] != figures["p99_ms_paced"] {
 		t.Errorf("%v", figures)
 	}
 }
@@ -88,23 +114,54 @@ func TestBenchLoad_Verdicts(t *testing.T) {
 
 func TestBenchLoad_Mistakes(t *testing.T) {
 	for args, want := range map[string]string{
-		"idle --sessions 0":                         "at least 1",
-		"idle --settle -1s":                         "not below 0",
-		"idle --require p99":                        "p99<50ms",
-		"idle --require p99<fast":                   "p99<50ms",
-		"idle --url http://127.0.0.1:8080":          "--pid",
-		"connect --rate 0":                          "above 0",
-		"connect --generators 9 --sessions 3":       "too many",
-		"connect --url http://127.0.0.1:8080":       "--tokens",
-		"connect --pid 1":                           "--url",
-		"connect --sessions 99999999":               "ulimit -n",
-		"connect --sessions 999999 --generators 1":  "--generators",
-		"connect --url https://x --tokens /dev/nul": "http://HOST:PORT",
-		"connect extra":                             "one word too many",
+		"idle --sessions 0":                          "at least 1",
+		"idle --settle -1s":                          "not below 0",
+		"idle --require p99":                         "p99<50ms",
+		"idle --require p99<fast":                    "p99<50ms",
+		"idle --url http://127.0.0.1:8080":           "--pid",
+		"connect --rate 0":                           "above 0",
+		"connect --generators 9 --sessions 3":        "too many",
+		"connect --url http://127.0.0.1:8080":        "--tokens",
+		"connect --pid 1":                            "--url",
+		"connect --sessions 99999999":                "ulimit -n",
+		"connect --sessions 999999 --generators 1":   "--generators",
+		"connect --url https://x --tokens /dev/nul":  "http://HOST:PORT",
+		"connect extra":                              "one word too many",
+		"query --depth 0":                            "at least 1",
+		"query --batch 1001":                         "1,000",
+		"query --for 0s":                             "above 0",
+		"fanout --in-flight 0":                       "at least 1",
+		"fanout --pace 0":                            "above 0",
+		"fanout --url http://127.0.0.1:1 --tokens x": "--channel",
 	} {
 		code, _, stderr := flannel(t, append([]string{"bench"}, strings.Fields(args)...)...)
 		if code != exitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit code %d\n%s", args, code, stderr)
 		}
 	}
+}
+
+// general is the channel that everybody is in.
+func general(t *testing.T, r ready) string {
+	t.Helper()
+	body, err := callAPI(t.Context(), r.Edge, "client.userBoot", memberOf(t, r), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var boot struct {
+		Channels []struct {
+			ID        string `json:"id"`
+			IsGeneral bool   `json:"is_general"`
+		} `json:"channels"`
+	}
+	if err := json.Unmarshal(body, &boot); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range boot.Channels {
+		if c.IsGeneral {
+			return c.ID
+		}
+	}
+	t.Fatal("there is no general channel")
+	return ""
 }

@@ -93,6 +93,18 @@ func envName(key string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
+// knownKeys are the keys of the configuration.
+func knownKeys() map[string]bool {
+	known := make(map[string]bool)
+	k := koanf.New(".")
+	if err := k.Load(structs.Provider(defaultConfig(), "koanf"), nil); err == nil { // As ever: it is a struct.
+		for key := range k.All() {
+			known[key] = true
+		}
+	}
+	return known
+}
+
 // loadConfig layers the defaults, the file (none if path is empty), the environment and the flags, and validates the
 // sum. Unknown keys and values of the wrong type are errors wherever they come from.
 func loadConfig(path string, environ []string, flags map[string]any) (Config, error) {
