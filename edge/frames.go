@@ -102,7 +102,7 @@ func (s *Session) message(f protocol.ClientFrame) {
 		s.nack(f, textMissing)
 	case utf8.RuneCountInString(m.Text) > protocol.MaxText:
 		s.nack(f, protocol.SocketError{Code: protocol.SocketErrMessage, Msg: "msg_too_long"})
-	case !s.messages.AllowN(s.edge.now(), 1):
+	case !s.messages.allow(s.edge.now().UnixNano(), 1, s.edge.cfg.MessageBurst):
 		s.edge.metrics.rejected.WithLabelValues("messages", "rate").Inc()
 		s.nack(f, tooFast(0))
 	case !s.inOrder(func() { s.post(f, m) }):
@@ -169,7 +169,7 @@ func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
 		}
 	}
 	reply, err := s.edge.forward(ctx, "socket", &protocol.Call{
-		Method: "chat.postMessage", Token: s.opening.token, ContentType: "application/json", Body: protocol.MustMarshal(fields), Remote: s.raw.RemoteAddr().String(),
+		Method: "chat.postMessage", Token: s.token, ContentType: "application/json", Body: protocol.MustMarshal(fields), Remote: s.raw.RemoteAddr().String(),
 	}, s.id)
 	if err != nil {
 		pe := protocol.AsError(err)
@@ -219,8 +219,8 @@ func (s *Session) typing(f protocol.ClientFrame) {
 	if !t.ThreadTS.Valid() {
 		t.ThreadTS = ""
 	}
-	now := s.edge.now()
-	if now.Sub(s.typed) < typingEvery || !s.edge.doors.Queries.Member(s.id.User, t.Channel) {
+	now := s.edge.now().UnixNano()
+	if now-s.typed < int64(typingEvery) || !s.edge.doors.Queries.Member(s.id.User, t.Channel) {
 		return
 	}
 	s.typed = now

@@ -8,62 +8,86 @@ import (
 	"flannel/protocol"
 )
 
-// maxGiven is how many objects a session is remembered to have been given: the people and channels of a few busy screens.
+// maxGiven is about how many objects a session is remembered to have been given: the people and channels of a few busy
+// screens.
 const maxGiven = 256
 
 var idSeed = maphash.MakeSeed()
 
-// given are the objects that a session was given lately, as hashes of their ids: 4 bytes each. Two ids with one hash are
-// one in four billion; then an object is not sent that the client can ask for. The zero value is ready to use.
+// hashID stands for an id where many are kept or compared: 4 bytes, and never 0. Two ids with one hash are one in four
+// billion; then an object is not sent that the client can ask for, or an event that a badge would have stood for.
+func hashID[S ~string](id S) uint32 { return max(1, uint32(maphash.String(idSeed, string(id)))) }
+
+// given are the objects that a session was given lately, as hashes of their ids. The zero value is ready to use.
+//
+// It is a set of small buckets, so that a look reads one line of memory, whoever's session it is: events are delivered to
+// thousands of sessions one after the other, and each line that is not in the processor's cache costs as much as all the
+// rest. A bucket that is full makes the table larger up to maxGiven; then it forgets its oldest.
 type given struct {
-	mu   sync.Mutex
-	ring []uint32
-	next int
+	mu    sync.Mutex
+	table []uint32 // buckets of givenWays, the newest first; 0: free
 }
 
-func hashID(id protocol.ObjectID) uint32 { return uint32(maphash.String(idSeed, string(id))) }
+const givenWays = 8
 
-// addName is add for an id in a buffer.
-func (g *given) addName(id []byte) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.addLocked(uint32(maphash.Bytes(idSeed, id)))
+func (g *given) bucketLocked(h uint32) []uint32 {
+	if len(g.table) == 0 {
+		return nil
+	}
+	at := int(h>>8) % (len(g.table) / givenWays) * givenWays
+	return g.table[at : at+givenWays]
 }
+
+func (g *given) hasLocked(h uint32) bool { return slices.Contains(g.bucketLocked(h), h) }
 
 func (g *given) has(id protocol.ObjectID) bool {
-	h := hashID(id)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Contains(g.ring, h)
+	return g.hasLocked(hashID(id))
 }
 
 // without returns those of ids, whose hashes are given, that it does not have, and that are not self.
-func (g *given) without(ids []protocol.ObjectID, hashes []uint32, self protocol.ObjectID) (left []protocol.ObjectID) {
+func (g *given) without(ids []protocol.ObjectID, hashes []uint32, self uint32) (left []protocol.ObjectID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, id := range ids {
-		if id != self && !slices.Contains(g.ring, hashes[i]) {
+		if h := hashes[i]; h != self && !g.hasLocked(h) {
 			left = append(left, id)
 		}
 	}
 	return left
 }
 
-// add remembers an object; the oldest is forgotten for it.
-func (g *given) add(id protocol.ObjectID) {
+// add remembers an object.
+func (g *given) add(id protocol.ObjectID) { g.addHash(hashID(id)) }
+
+// addName is add for an id in a buffer.
+func (g *given) addName(id []byte) { g.addHash(max(1, uint32(maphash.Bytes(idSeed, id)))) }
+
+func (g *given) addHash(h uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.addLocked(hashID(id))
+	g.addLocked(h)
 }
 
 func (g *given) addLocked(h uint32) {
-	switch {
-	case slices.Contains(g.ring, h):
-	case len(g.ring) < maxGiven:
-		g.ring = append(g.ring, h)
-	default:
-		g.ring[g.next] = h
-		g.next = (g.next + 1) % maxGiven
+	for {
+		bucket := g.bucketLocked(h)
+		switch {
+		case slices.Contains(bucket, h):
+			return
+		case bucket != nil && (bucket[givenWays-1] == 0 || len(g.table) >= maxGiven):
+			copy(bucket[1:], bucket)
+			bucket[0] = h
+			return
+		}
+		old := g.table
+		g.table = make([]uint32, max(givenWays, 2*len(old)))
+		for i := len(old) - 1; i >= 0; i-- { // The oldest of a bucket first.
+			if old[i] != 0 {
+				g.addLocked(old[i])
+			}
+		}
 	}
 }
 
@@ -71,8 +95,10 @@ func (g *given) addLocked(h uint32) {
 func (g *given) join(other *given) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, h := range other.ring {
-		g.addLocked(h)
+	for _, h := range other.table {
+		if h != 0 {
+			g.addLocked(h)
+		}
 	}
 }
 

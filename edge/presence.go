@@ -14,6 +14,22 @@ import (
 // askedFor is how long a presence_query's users are followed for its answer.
 const askedFor = 5 * time.Second
 
+// presence is what a session knows of those whom it follows. Session.mu guards it.
+type presence struct {
+	watch   []protocol.UserID // presence_sub's list, sorted
+	known   map[protocol.UserID]protocol.Presence
+	asked   map[protocol.UserID]time.Time         // presence_query's, and until when
+	changed map[protocol.UserID]protocol.Presence // waits for the pulse
+	pulsing bool                                  // is on the pulse's list
+}
+
+func (s *Session) presenceLocked() *presence {
+	if s.presence == nil {
+		s.presence = new(presence)
+	}
+	return s.presence
+}
+
 // presenceSub replaces the list of users whose presence the session hears of.
 func (s *Session) presenceSub(f protocol.ClientFrame) {
 	ids, ok := s.presenceIDs(f)
@@ -21,7 +37,7 @@ func (s *Session) presenceSub(f protocol.ClientFrame) {
 		return
 	}
 	s.mu.Lock()
-	s.watch = ids
+	s.presenceLocked().watch = ids
 	s.mu.Unlock()
 	s.follow()
 }
@@ -36,18 +52,19 @@ func (s *Session) presenceQuery(f protocol.ClientFrame) {
 	unknown := false
 	known := make(map[protocol.UserID]protocol.Presence)
 	s.mu.Lock()
+	pr := s.presenceLocked()
 	for _, id := range ids {
-		if p, ok := s.known[id]; ok {
+		if p, ok := pr.known[id]; ok {
 			known[id] = p
 			continue
 		}
-		if len(s.watch)+len(s.asked) >= protocol.MaxPresenceIDs {
+		if len(pr.watch)+len(pr.asked) >= protocol.MaxPresenceIDs {
 			break
 		}
-		if s.asked == nil {
-			s.asked = make(map[protocol.UserID]time.Time)
+		if pr.asked == nil {
+			pr.asked = make(map[protocol.UserID]time.Time)
 		}
-		s.asked[id] = until
+		pr.asked[id] = until
 		unknown = true
 	}
 	s.mu.Unlock()
@@ -83,12 +100,13 @@ func (s *Session) doubt(known map[protocol.UserID]protocol.Presence, until time.
 		return false
 	}
 	s.mu.Lock()
+	pr := s.presenceLocked()
 	for _, id := range doubted {
-		delete(s.known, id)
-		if s.asked == nil {
-			s.asked = make(map[protocol.UserID]time.Time)
+		delete(pr.known, id)
+		if pr.asked == nil {
+			pr.asked = make(map[protocol.UserID]time.Time)
 		}
-		s.asked[id] = until // They are within the limit: they were followed.
+		pr.asked[id] = until // They are within the limit: they were followed.
 	}
 	s.mu.Unlock()
 	s.follow(doubted...)
@@ -134,8 +152,9 @@ func (s *Session) follow(without ...protocol.UserID) {
 		return
 	}
 	s.mu.Lock()
-	ids := slices.Clone(s.watch)
-	for id := range s.asked {
+	pr := s.presenceLocked()
+	ids := slices.Clone(pr.watch)
+	for id := range pr.asked {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
@@ -151,8 +170,8 @@ func (s *Session) follow(without ...protocol.UserID) {
 		_, found := slices.BinarySearch(ids, id)
 		return !found
 	}
-	maps.DeleteFunc(s.known, unfollowed)
-	maps.DeleteFunc(s.changed, unfollowed) // A storm may have held it back for long.
+	maps.DeleteFunc(pr.known, unfollowed)
+	maps.DeleteFunc(pr.changed, unfollowed) // A storm may have held it back for long.
 	s.mu.Unlock()
 	s.edge.doors.Hub.WatchPresence(s, ids)
 }
@@ -161,14 +180,15 @@ func (s *Session) follow(without ...protocol.UserID) {
 // the first one about somebody only answers a subscription, which quiet clients do not want.
 func (s *Session) learn(ev *protocol.Event, user protocol.UserID) bool {
 	s.mu.Lock()
+	pr := s.presenceLocked()
 	defer s.mu.Unlock()
-	_, there := s.known[user]
-	_, asked := s.asked[user]
-	if there || len(s.known) < protocol.MaxPresenceIDs {
-		if s.known == nil {
-			s.known = make(map[protocol.UserID]protocol.Presence)
+	_, there := pr.known[user]
+	_, asked := pr.asked[user]
+	if there || len(pr.known) < protocol.MaxPresenceIDs {
+		if pr.known == nil {
+			pr.known = make(map[protocol.UserID]protocol.Presence)
 		}
-		s.known[user] = presenceIn(ev.Payload)
+		pr.known[user] = presenceIn(ev.Payload)
 	}
 	return there || asked || !s.quiet
 }
@@ -184,10 +204,15 @@ func presenceIn(payload []byte) protocol.Presence {
 // forgetAsked stops following those whose query is over.
 func (s *Session) forgetAsked(now time.Time) {
 	s.mu.Lock()
+	pr := s.presence
+	if pr == nil {
+		s.mu.Unlock()
+		return
+	}
 	changed := false
-	for id, until := range s.asked {
+	for id, until := range pr.asked {
 		if now.After(until) {
-			delete(s.asked, id)
+			delete(pr.asked, id)
 			changed = true
 		}
 	}

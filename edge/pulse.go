@@ -70,13 +70,14 @@ func (e *Edge) beat() {
 // presenceLater collects a change. What is collected is bounded by whom the session follows.
 func (s *Session) presenceLater(user protocol.UserID, p protocol.Presence) {
 	s.mu.Lock()
-	if s.changed == nil {
-		s.changed = make(map[protocol.UserID]protocol.Presence)
+	pr := s.presenceLocked()
+	if pr.changed == nil {
+		pr.changed = make(map[protocol.UserID]protocol.Presence)
 	}
-	_, again := s.changed[user]
-	s.changed[user] = p
-	first := !s.pulsing
-	s.pulsing = true
+	_, again := pr.changed[user]
+	pr.changed[user] = p
+	first := !pr.pulsing
+	pr.pulsing = true
 	s.mu.Unlock()
 	if again {
 		s.edge.metrics.dropped.ephemeral.Inc()
@@ -89,17 +90,18 @@ func (s *Session) presenceLater(user protocol.UserID, p protocol.Presence) {
 // presenceAgain puts a change back that could not be told, unless there is a newer one or the user is not followed any more.
 func (s *Session) presenceAgain(user protocol.UserID, p protocol.Presence) {
 	s.mu.Lock()
-	_, newer := s.changed[user]
-	if _, followed := s.known[user]; !followed || newer {
+	pr := s.presenceLocked()
+	_, newer := pr.changed[user]
+	if _, followed := pr.known[user]; !followed || newer {
 		s.mu.Unlock()
 		return
 	}
-	if s.changed == nil {
-		s.changed = make(map[protocol.UserID]protocol.Presence)
+	if pr.changed == nil {
+		pr.changed = make(map[protocol.UserID]protocol.Presence)
 	}
-	s.changed[user] = p
-	first := !s.pulsing
-	s.pulsing = true
+	pr.changed[user] = p
+	first := !pr.pulsing
+	pr.pulsing = true
 	s.mu.Unlock()
 	if first {
 		s.edge.pulse.add(s)
@@ -109,8 +111,9 @@ func (s *Session) presenceAgain(user protocol.UserID, p protocol.Presence) {
 // tellPresence tells the collected changes: to clients that are batch_presence_aware in one frame for each state.
 func (s *Session) tellPresence() {
 	s.mu.Lock()
-	changed := s.changed
-	s.changed, s.pulsing = nil, false
+	pr := s.presenceLocked()
+	changed := pr.changed
+	pr.changed, pr.pulsing = nil, false
 	s.mu.Unlock()
 	frame := protocol.PresenceChange{Type: protocol.FramePresenceChange}
 	var users [2][]protocol.UserID

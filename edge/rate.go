@@ -61,3 +61,18 @@ func (r *rates) bucket(key rateKey) *rate.Limiter {
 	r.young[key] = b
 	return b
 }
+
+// pace limits what one session may do, in 8 bytes: a limiter of the library is ten times that, for each of two, for each
+// session. It is the generic cell rate algorithm (ITU-T I.371): the time at which the bucket will be full again.
+type pace int64
+
+// allow counts one at now, in nanoseconds. rate is how many a second may come, burst how many at once.
+func (p *pace) allow(now int64, rate, burst int) bool {
+	each := int64(time.Second) / int64(rate)
+	full := max(int64(*p), now)
+	if full-now > each*int64(burst-1) {
+		return false
+	}
+	*p = pace(full + each)
+	return true
+}

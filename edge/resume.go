@@ -60,7 +60,7 @@ func (s *Session) past(events []*protocol.Event) (frames []item, count int) {
 // served reports whether an event's place is one up to which the session was served before it came back: what a topic
 // that catches up tells again.
 func (s *Session) served(ev *protocol.Event) bool {
-	return s.from != nil && ev.Seq > 0 && ev.Position <= s.from.Position
+	return s.continued > 0 && ev.Seq > 0 && ev.Position <= s.continued
 }
 
 // told reports whether a live event was among what the session missed.

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"flannel/edge/poll"
 	"flannel/protocol"
 )
@@ -24,21 +22,57 @@ const (
 )
 
 // Session is one client socket.
+//
+// There are many, most of them idle, and an event visits thousands one after the other: so what a delivery looks at stands
+// together, and what few sessions need hangs on a pointer.
 type Session struct {
-	// Static after newSession, but id, which run sets before anybody else can see the session.
-	edge    *Edge
+	// Static after newSession, but id and self, which run sets before anybody else can see the session.
+	edge      *Edge
+	exclude   map[string]bool   // event types the client does not want
+	continued protocol.Position // of from
+	self      uint32            // hash of the user's id
+	thin      bool
+	batch     bool // presence for several users in one frame
+	quiet     bool // no_query_on_subscribe: presence_sub is not answered
+
+	// replayed is Resumed.Told, nil if that is empty.
+	replayed atomic.Pointer[map[protocol.Topic]protocol.Seq]
+	view     atomic.Pointer[view] // what is on a thin client's screen; nil: everything
+	given    given                // the objects that a thin client was given lately
+	asking   atomic.Int32         // queries whose answer is not written; at most SessionQueries; mu is held when it changes
+
+	// mu guards what follows. It is never held across I/O.
+	mu      sync.Mutex
+	held    bool // events wait until the boot is in the outbox
+	parked  bool // there is no readLoop, but the reactor
+	stalled bool // the reader waits for a place for a query
+	corked  bool // frames wait until the reader is done
+	writing bool // somebody writes, or is about to
+	timed   bool // writes have a deadline
+	ending  bool // a close frame is the outbox's last: nothing is added any more
+	gone    bool // run is over: no goroutine is started any more
+	server  bool // we closed
+	sending bool // drainPending runs
+	out     outbox
+	waiting int64   // since when the outbox's first frame waits, in Unix nanoseconds
+	early   *outbox // events while held; nil if there are none
+	socket  poll.Socket
+	roomy   chan struct{} // tells readLoop of a place for a query; capacity 1; never closed
+	code    protocol.CloseCode
+	pending []func()
+	badges  map[protocol.ChannelID]struct{} // channels out of view that have moved; at most maxBadges
+	// presence is what the session knows of those whom it follows; nil if it never followed anybody.
+	presence *presence
+
+	// Static too.
 	number  uint64 // of all sessions of the node
 	raw     net.Conn
 	reactor *reactor        // nil if the socket has to have a goroutine
 	direct  syscall.RawConn // of raw; nil without a reactor
-	opening opening
 	id      protocol.Identity
+	token   string
 	opened  time.Time
-	thin    bool
 	from    *protocol.ResumeToken // what a thin session continues from; nil if it begins
-	batch   bool                  // presence for several users in one frame
-	quiet   bool                  // no_query_on_subscribe: presence_sub is not answered
-	exclude map[string]bool       // event types the client does not want
 	ctx     context.Context       // ends with the session: it is one
 	cancel  context.CancelFunc
 
@@ -50,27 +84,18 @@ type Session struct {
 	heldBack []byte // a query that waits for a place
 	pen      *pen   // while corked
 	done     bool   // finish has been called, or is about to be
-	frames   *rate.Limiter
-	messages *rate.Limiter
-	typed    time.Time // when typing was last passed on
+	frames   pace
+	messages pace
+	typed    int64 // when typing was last passed on, in Unix nanoseconds
 
 	// Owned by run, and then by finish.
 	booting    bool // holds a place among the handshakes
 	registered bool
 	attached   bool
 
-	view  atomic.Pointer[view] // what is on a thin client's screen; nil: everything
-	given given                // the objects that a thin client was given lately
-
-	// replayed is Resumed.Told, nil if that is empty.
-	replayed atomic.Pointer[map[protocol.Topic]protocol.Seq]
-
-	heard  atomic.Int64 // Unix nanoseconds of the last frame
-	pinged atomic.Int64 // Unix nanoseconds of the last ping
-
-	rewatching atomic.Bool // Rewatch is on its way
-
-	asking atomic.Int32 // queries whose answer is not written; at most SessionQueries; mu is held when it changes
+	rewatching atomic.Bool  // Rewatch is on its way
+	heard      atomic.Int64 // Unix nanoseconds of the last frame
+	pinged     atomic.Int64 // Unix nanoseconds of the last ping
 
 	work sync.WaitGroup // writing, and the goroutines of queries and messages
 
@@ -82,43 +107,18 @@ type Session struct {
 	// and none comes after Detach. It is taken before mu.
 	following sync.Mutex
 	detached  bool
-
-	// mu guards what follows. It is never held across I/O.
-	mu      sync.Mutex
-	out     outbox
-	early   outbox // events while held
-	held    bool   // events wait until the boot is in the outbox
-	socket  poll.Socket
-	parked  bool          // there is no readLoop, but the reactor
-	stalled bool          // the reader waits for a place for a query
-	roomy   chan struct{} // tells readLoop of one; capacity 1; never closed
-	corked  bool          // frames wait until the reader is done
-	writing bool          // somebody writes, or is about to
-	timed   bool          // writes have a deadline
-	ending  bool          // a close frame is the outbox's last: nothing is added any more
-	gone    bool          // run is over: no goroutine is started any more
-	waiting time.Time     // since when the outbox's first frame waits
-	code    protocol.CloseCode
-	server  bool // we closed
-	pending []func()
-	sending bool
-	badges  map[protocol.ChannelID]struct{} // channels out of view that have moved; at most maxBadges
-	watch   []protocol.UserID               // presence_sub's list, sorted
-	known   map[protocol.UserID]protocol.Presence
-	asked   map[protocol.UserID]time.Time         // presence_query's, and until when
-	changed map[protocol.UserID]protocol.Presence // waits for the pulse
-	pulsing bool                                  // is on the pulse's list
 }
 
 // newSession takes conn over, of which the client has sent rest already.
-func newSession(e *Edge, conn net.Conn, rest []byte, o opening) *Session {
+func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 	s := &Session{
-		edge: e, raw: conn, opening: o, id: o.id, opened: e.now(), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
+		edge: e, raw: conn, id: o.id, token: o.token, opened: e.now(), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
-		frames: rate.NewLimiter(rate.Limit(e.cfg.FrameRate), e.cfg.FrameBurst), messages: rate.NewLimiter(1, e.cfg.MessageBurst),
 	}
 	if s.thin {
-		s.from = o.resumeFrom()
+		if s.from = o.resumeFrom(); s.from != nil {
+			s.continued = s.from.Position
+		}
 		s.view.Store(o.openView())
 	}
 	for name := range strings.SplitSeq(o.params["exclude_events"], ",") {
@@ -147,7 +147,7 @@ func (s *Session) User() protocol.UserID { return s.id.User }
 func (s *Session) Identity() protocol.Identity { return s.id }
 
 // run is the session's life: it opens, and then reads until the socket ends, or leaves that to the reactor.
-func (s *Session) run() {
+func (s *Session) run(o *opening) {
 	var ended error
 	parked := false
 	defer func() {
@@ -157,7 +157,7 @@ func (s *Session) run() {
 	}()
 	defer s.guard()
 	s.edge.storm.opened(s.opened) // Not when it is done: a storm makes that late.
-	outcome, err := s.begin()
+	outcome, err := s.begin(o)
 	s.booted()
 	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
 	if err != nil {
@@ -183,9 +183,9 @@ func (s *Session) guard() {
 
 // begin brings the session to where it hears events, or tells the client why not. outcome is the label of
 // flannel_connections_opened_total.
-func (s *Session) begin() (outcome string, err error) {
+func (s *Session) begin(o *opening) (outcome string, err error) {
 	e := s.edge
-	if s.opening.expired {
+	if o.expired {
 		s.say(protocol.ErrorFrame{Type: protocol.FrameError, Error: protocol.SocketError{Code: protocol.SocketErrURLExpired, Msg: "Socket URL has expired"}})
 		s.Close(protocol.CloseBadTicket, 0)
 		return "bad_ticket", nil
@@ -208,7 +208,7 @@ func (s *Session) begin() (outcome string, err error) {
 	if err := s.identify(); err != nil {
 		return s.refuse(err)
 	}
-	return s.welcome()
+	return s.welcome(o)
 }
 
 // booted gives the place among the handshakes back.
@@ -250,7 +250,7 @@ func (s *Session) alive() { s.heard.Store(s.edge.now().UnixNano()) }
 
 // paced counts a frame, and ends a session that sends too many.
 func (s *Session) paced() bool {
-	if s.frames.AllowN(s.edge.now(), 1) {
+	if s.frames.allow(s.edge.now().UnixNano(), s.edge.cfg.FrameRate, s.edge.cfg.FrameBurst) {
 		return true
 	}
 	s.edge.metrics.rejected.WithLabelValues("frames", "rate").Inc()
@@ -264,10 +264,10 @@ func (s *Session) paced() bool {
 func (s *Session) identify() error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
 	defer cancel()
-	id, err := s.edge.doors.Queries.Identify(ctx, s.opening.token)
+	id, err := s.edge.doors.Queries.Identify(ctx, s.token)
 	switch {
 	case err == nil && !s.registered:
-		s.id = id
+		s.id, s.self = id, hashID(id.User)
 		return nil
 	case err == nil && id.Role.Full() != s.id.Role.Full():
 		// Others see the session, and its identity, by now. Whoever told them of the change did not find it yet.
@@ -278,7 +278,7 @@ func (s *Session) identify() error {
 }
 
 // welcome attaches the session, says hello, what it missed, and the boot. All of that stands before every live event.
-func (s *Session) welcome() (outcome string, err error) {
+func (s *Session) welcome(o *opening) (outcome string, err error) {
 	e := s.edge
 	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
 	defer cancel()
@@ -298,8 +298,8 @@ func (s *Session) welcome() (outcome string, err error) {
 	for _, it := range past {
 		s.putFree(it.frame, it.class)
 	}
-	if s.thin && flag(s.opening.params["boot"]) {
-		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(s.opening.params["lazy_channels"]))
+	if s.thin && flag(o.params["boot"]) {
+		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(o.params["lazy_channels"]))
 		if err != nil {
 			return s.refuse(err)
 		}

@@ -11,6 +11,7 @@ import (
 // all sessions.
 type about struct {
 	channel protocol.ChannelID // whose topic it is on; "" for every other topic
+	hash    uint32             // of channel
 	badge   bool               // it moves what a badge shows
 	whole   bool               // it changes the channel itself, which a list of channels shows
 	moved   []protocol.UserID  // who comes into the channel or goes from it by it
@@ -25,6 +26,7 @@ func aboutEvent(ev *protocol.Event) about {
 	}
 	if protocol.KindOf(protocol.ObjectID(ev.Topic)) == protocol.KindChannel {
 		a.channel = protocol.ChannelID(ev.Topic)
+		a.hash = hashID(a.channel)
 	}
 	for i := range ev.Effects {
 		switch e := &ev.Effects[i]; e.Op {
@@ -48,7 +50,7 @@ func aboutEvent(ev *protocol.Event) about {
 // it was not given lately. Of a channel out of view it gets a badge, soon. objects are the frame that goes before.
 func (s *Session) thinFrame(ev *protocol.Event, w *wires, g *given) (objects, frame []byte) {
 	about := &w.about
-	if view := s.view.Load(); view != nil && about.channel != "" && !about.whole && !view.has(about.channel) && !slices.Contains(about.moved, s.id.User) {
+	if view := s.view.Load(); view != nil && about.channel != "" && !about.whole && !view.has(about.hash) && !slices.Contains(about.moved, s.id.User) {
 		if about.badge {
 			s.badgeLater(about.channel)
 		}
@@ -77,7 +79,7 @@ func invalidated(ev *protocol.Event, user protocol.UserID) []byte {
 // objectsFor returns the frame with the objects that an event names and that the session was not given lately; nil if
 // there are none. It takes what the cache has: an event never waits for an object.
 func (s *Session) objectsFor(ev *protocol.Event, about *about, g *given) []byte {
-	wanted := g.without(ev.Refs, about.refs, protocol.ObjectID(s.id.User))
+	wanted := g.without(ev.Refs, about.refs, s.self)
 	m := s.edge.metrics
 	if n := len(ev.Refs) - len(wanted); n > 0 {
 		m.givenRecent.Add(float64(n))

@@ -103,8 +103,8 @@ func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 		// what an idle session costs.
 		e.redeem(&o)
 		conn, rest := bare(ws.NetConn())
-		s := newSession(e, conn, rest, o)
-		if !e.begin(s.run) {
+		s := newSession(e, conn, rest, &o)
+		if !e.begin(func() { s.run(&o) }) {
 			s.cancel()
 			conn.Close() //nolint:errcheck // The node has stopped.
 		}

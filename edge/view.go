@@ -9,19 +9,22 @@ import (
 	"flannel/protocol"
 )
 
-// view is what is on a thin client's screen, sorted.
-type view []protocol.ChannelID
+// view is what is on a thin client's screen: the hashes of channels, sorted. See hashID and given for why.
+type view []uint32
 
-func (v *view) has(ch protocol.ChannelID) bool {
-	_, found := slices.BinarySearch(*v, ch)
+func (v *view) has(hash uint32) bool {
+	_, found := slices.BinarySearch(*v, hash)
 	return found
 }
 
 // newView returns the view of a list of channels; what is not a channel's id is left out.
 func newView(channels []protocol.ChannelID) *view {
-	v := view(slices.DeleteFunc(channels, func(ch protocol.ChannelID) bool {
-		return protocol.KindOf(protocol.ObjectID(ch)) != protocol.KindChannel
-	}))
+	v := make(view, 0, len(channels))
+	for _, ch := range channels {
+		if protocol.KindOf(protocol.ObjectID(ch)) == protocol.KindChannel {
+			v = append(v, hashID(ch))
+		}
+	}
 	slices.Sort(v)
 	v = slices.Compact(v)
 	return &v

@@ -78,7 +78,10 @@ func (s *Session) add(frame []byte, class protocol.Class, live bool, ev *protoco
 	}
 	box, it := &s.out, item{frame: frame, class: class}
 	if live && s.held {
-		box, it.event = &s.early, ev
+		if s.early == nil {
+			s.early = new(outbox)
+		}
+		box, it.event = s.early, ev
 	}
 	before := box.pushed
 	verdict := box.put(it, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
@@ -113,7 +116,7 @@ func (s *Session) overflow() {
 		return
 	}
 	s.edge.metrics.slow.Inc()
-	s.out, s.early = outbox{}, outbox{}
+	s.out, s.early = outbox{}, nil
 	s.out.add(item{frame: resync, class: protocol.ClassControl})
 	s.endLocked(protocol.CloseSlow, closeReason(protocol.CloseSlow, 0), true)
 	// It has had its time: what is being written now must not take all of WriteTimeout.
@@ -149,7 +152,7 @@ func (s *Session) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held = false
-	if !s.ending {
+	if !s.ending && s.early != nil {
 		for _, it := range s.early.items {
 			if it.event != nil && s.told(it.event) { // It came before replayed was known.
 				continue
@@ -159,7 +162,7 @@ func (s *Session) release() {
 		}
 		s.writeLocked()
 	}
-	s.early = outbox{}
+	s.early = nil
 }
 
 // writeLocked sees to it that somebody writes if there is something to write. mu must be held.
@@ -180,7 +183,7 @@ func (s *Session) beginWriteLocked() bool {
 		return false
 	}
 	s.writing = true
-	s.waiting = s.edge.now()
+	s.waiting = s.edge.now().UnixNano()
 	s.work.Add(1)
 	return true
 }
@@ -208,7 +211,7 @@ func (s *Session) uncork() {
 	s.corked = false
 	answers := len(p.buf) > 0 && !s.gone
 	if answers { // Then nobody writes: see clear.
-		s.writing, s.waiting = true, s.edge.now()
+		s.writing, s.waiting = true, s.edge.now().UnixNano()
 		s.work.Add(1)
 	}
 	write := answers || s.beginWriteLocked()
@@ -277,8 +280,8 @@ func (s *Session) take(buf []byte) (frames []byte, ok bool) {
 		return buf, false
 	}
 	buf, places := s.out.take(buf)
-	now := s.edge.now()
-	s.edge.metrics.lag.Observe(now.Sub(s.waiting).Seconds())
+	now := s.edge.now().UnixNano()
+	s.edge.metrics.lag.Observe(time.Duration(now - s.waiting).Seconds())
 	s.waiting = now
 	s.freeLocked(places)
 	return buf, true
