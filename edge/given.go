@@ -83,9 +83,9 @@ func (g *given) addLocked(h uint32) {
 		}
 		old := g.table
 		g.table = make([]uint32, max(givenWays, 2*len(old)))
-		for i := len(old) - 1; i >= 0; i-- { // The oldest of a bucket first.
-			if old[i] != 0 {
-				g.addLocked(old[i])
+		for _, h := range slices.Backward(old) { // The oldest of a bucket first.
+			if h != 0 {
+				g.addLocked(h)
 			}
 		}
 	}

@@ -32,7 +32,9 @@ func newReactor() (*reactor, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reactor{poller: p, writers: make([]writer, n)}
+	// One processor is left to whoever delivers: what it puts into outboxes while the writers are busy makes their next
+	// writes larger, and a write costs the same whatever it carries.
+	r := &reactor{poller: p, writers: make([]writer, max(1, n-1))}
 	for i := range r.writers {
 		w := &r.writers[i]
 		w.ready.L = &w.mu
