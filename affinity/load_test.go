@@ -88,7 +88,7 @@ func zipf(seed uint64, total int) [][2]string {
 // TestLoad_WithinTheBound: 10,000 workspaces of Zipf sizes, whose users connect in random order while loads are announced
 // once for every hundredth of them. The largest workspace is a tenth of all: on three nodes that is a third of a node.
 func TestLoad_WithinTheBound(t *testing.T) {
-	const seeds = uint64(2) // Thirty were tried once: the fullest had 1.201.
+	const seeds = uint64(1) // Thirty were tried once: the fullest had 1.201.
 	for _, nodes := range []int{3, 5, 10, 20} {
 		worst := 0.0
 		for seed := range seeds {

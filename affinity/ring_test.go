@@ -19,7 +19,7 @@ func names(t *rapid.T, least, most int) []string {
 // Every partition has one owner that is a node, the counts are true, and nobody is above the bound.
 func TestRing_EveryPartitionHasAnOwnerWithinTheBound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		have := names(t, 1, 40)
+		have := names(t, 1, 30)
 		r := NewRing(have)
 		counts := make(map[string]int)
 		for p := range Partitions {
@@ -39,7 +39,7 @@ func TestRing_EveryPartitionHasAnOwnerWithinTheBound(t *testing.T) {
 // A node that leaves moves its own partitions and no other, to where Order said; one that comes takes only what it owns.
 func TestRing_WhoLeavesMovesOnlyItsOwn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		have := names(t, 2, 40)
+		have := names(t, 2, 30)
 		gone := rapid.SampledFrom(have).Draw(t, "gone")
 		with := NewRing(have)
 		without := NewRing(slices.DeleteFunc(slices.Clone(have), func(n string) bool { return n == gone }))

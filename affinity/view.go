@@ -162,3 +162,11 @@ func (v *View) place(workspace string, share, k int) Placement {
 	}
 	return at
 }
+
+// find returns a copy of a member; a zero one if there is none.
+func (v *View) find(name string) Member {
+	if m := v.member(name); m != nil {
+		return *m
+	}
+	return Member{}
+}
