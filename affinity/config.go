@@ -76,19 +76,19 @@ func (c *Config) On() bool { return c.Listen != "" }
 func (c *Config) Validate() error {
 	var errs []error
 	wrong := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %w", key, fmt.Errorf(format, args...)))
+		errs = append(errs, errors.New(key+": "+fmt.Sprintf(format, args...))) // A leaf: what it is about is its own key.
 	}
 	if c.On() {
 		listen, err := ipPort(c.Listen)
 		if err != nil {
-			wrong("listen", "%w", err)
+			wrong("listen", "%v", err)
 		} else if !listen.Addr().IsLoopback() && len(c.Keys) == 0 && c.KeysFile == "" {
 			wrong("keys", "are required where gossip leaves this machine (listen is %s); make one with flannel cluster key, and give it to all nodes", c.Listen)
 		}
 	}
 	if c.Advertise != "" {
 		if a, err := ipPort(c.Advertise); err != nil {
-			wrong("advertise", "%w", err)
+			wrong("advertise", "%v", err)
 		} else if a.Addr().IsUnspecified() || a.Port() == 0 {
 			wrong("advertise", "others cannot reach %s", c.Advertise)
 		}
@@ -103,7 +103,7 @@ func (c *Config) Validate() error {
 	}
 	if c.PublicURL != "" {
 		if err := checkURL(c.PublicURL); err != nil {
-			wrong("public_url", "%w", err)
+			wrong("public_url", "%v", err)
 		}
 	}
 	if len(c.Seeds) > maxSeeds {
@@ -111,11 +111,11 @@ func (c *Config) Validate() error {
 	}
 	for _, s := range c.Seeds {
 		if _, _, err := hostPort(s); err != nil {
-			wrong("seeds", "%w", err)
+			wrong("seeds", "%v", err)
 		}
 	}
 	if _, err := parseKeys(c.Keys); err != nil {
-		wrong("keys", "%w", err)
+		wrong("keys", "%v", err)
 	}
 	for key, d := range map[string]time.Duration{"announce_every": c.AnnounceEvery, "join_every": c.JoinEvery} {
 		if d < 10*time.Millisecond {

@@ -61,9 +61,11 @@ type Hub interface {
 	WatchPresence(s *Session, users []protocol.UserID)
 }
 
-// Doors are what the edge is joined to. All are required.
+// Doors are what the edge is joined to. All are required but Region.
 type Doors struct {
 	Queries Queries
 	Writer  Writer
 	Hub     Hub
+	// Region is asked where clients are sent; nil if the node stands alone.
+	Region Region
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/url"
@@ -81,7 +82,7 @@ func New(cfg Config, o Options) (*Edge, error) {
 	}
 	e := &Edge{
 		cfg: cfg, doors: o.Doors, log: o.Log, now: o.Now, hostID: o.HostID, metrics: newMetrics(o.Registerer), listener: ln,
-		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Now), rates: newRates(o.Now),
+		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Doors.Region, o.Now), rates: newRates(o.Now),
 		calls: make(chan struct{}, cfg.MaxCalls), handshakes: make(chan struct{}, cfg.MaxHandshakes), sessions: make(map[*Session]struct{}),
 	}
 	e.storm.limit = cfg.StormOpens
@@ -178,18 +179,21 @@ func (e *Edge) CloseUser(user protocol.UserID, token string, code protocol.Close
 	}
 }
 
-// URL returns the address of a socket for id. params are the arguments of the call that asked, with two of the edge's
-// own among them: argToken and argMethod.
-func (e *Edge) URL(id protocol.Identity, params map[string]string, host string) (string, error) {
-	ws := "ws" + trimScheme(host)
-	token := params[argToken]
-	if params[argMethod] == "client.getWebSocketURL" {
-		return ws + "/?token=" + url.QueryEscape(token) + "&flannel=" + protocol.ThinVersion + "&lazy_channels=1&batch_presence_aware=1&no_query_on_subscribe=1", nil
+// thinURL is the address that client.getWebSocketURL gives: the token stands in it, and is looked at when the socket opens.
+func thinURL(base, token string) string {
+	return "ws" + trimScheme(base) + "/?token=" + url.QueryEscape(token) + "&flannel=" + protocol.ThinVersion + "&lazy_channels=1&batch_presence_aware=1&no_query_on_subscribe=1"
+}
+
+// socketURL is the address that a ticket is used at.
+func socketURL(base, ticket string) string { return "ws" + trimScheme(base) + "/websocket/" + ticket }
+
+// Crowd goes through the sessions of this moment: workspace and user.
+func (e *Edge) Crowd() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, s := range e.snapshot() {
+			if !yield(string(s.id.Workspace), string(s.id.User)) {
+				return
+			}
+		}
 	}
-	name, err := e.tickets.issue(id, token, params)
-	if err != nil {
-		e.metrics.rejected.WithLabelValues("tickets", "full").Inc()
-		return "", err
-	}
-	return ws + "/websocket/" + name, nil
 }

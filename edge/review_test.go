@@ -20,7 +20,7 @@ import (
 
 func TestTickets_KeepLittleAndFew(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	table := newTickets(30*time.Second, 2, func() time.Time { return now })
+	table := newTickets(30*time.Second, 2, nil, func() time.Time { return now })
 	args := map[string]string{"token": "xoxp-ana", "text": strings.Repeat("x", 1<<20), "batch_presence_aware": "1", "exclude_events": strings.Repeat("x", maxParam+1)}
 	name, err := table.issue(protocol.Identity{User: "U1"}, "xoxp-ana", args)
 	if err != nil {

@@ -32,7 +32,7 @@ func (e *Edge) rtmStart(c context.Context, call *protocol.Call, id protocol.Iden
 		if end >= 0 {
 			args[argToken] = call.Token
 			args[argMethod] = call.Method
-			url, err := e.URL(id, args, call.Host)
+			url, err := e.URL(id, args, call.Host, false)
 			if err != nil {
 				closer.Close() //nolint:errcheck // The answer is given up.
 				return nil, err

@@ -20,16 +20,18 @@ type ticket struct {
 
 // tickets is a bounded table. All methods may be called from any goroutine.
 type tickets struct {
-	life time.Duration
-	max  int
-	now  func() time.Time
+	life   time.Duration
+	max    int
+	region Region // nil: there are no sealed tickets
+	now    func() time.Time
 
-	mu  sync.Mutex
-	all map[string]ticket // guarded by mu; at most max
+	mu    sync.Mutex
+	all   map[string]ticket    // guarded by mu; at most max
+	spent map[string]time.Time // guarded by mu: sealed tickets that were used, until nobody would take them any more; at most max
 }
 
-func newTickets(life time.Duration, limit int, now func() time.Time) *tickets {
-	return &tickets{life: life, max: limit, now: now, all: make(map[string]ticket)}
+func newTickets(life time.Duration, limit int, region Region, now func() time.Time) *tickets {
+	return &tickets{life: life, max: limit, region: region, now: now, all: make(map[string]ticket), spent: make(map[string]time.Time)}
 }
 
 // issue returns the name of a new ticket.
@@ -63,6 +65,9 @@ func kept(params map[string]string) map[string]string {
 
 // use takes a ticket out. ok is false if there is none, or if it is too old.
 func (t *tickets) use(name string) (ticket, bool) {
+	if sealed, ok := strings.CutPrefix(name, sealedPrefix); ok {
+		return t.unseal(sealed)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	got, ok := t.all[name]
@@ -78,6 +83,11 @@ func (t *tickets) sweep() {
 	for name, got := range t.all {
 		if !now.Before(got.until) {
 			delete(t.all, name)
+		}
+	}
+	for nonce, until := range t.spent {
+		if !now.Before(until) {
+			delete(t.spent, nonce)
 		}
 	}
 }

@@ -286,7 +286,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	}
 	w.queries.answer = func(_ context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error) {
 		if method == "rtm.connect" || method == "client.getWebSocketURL" {
-			url, err := w.edge.URL(id, args, host)
+			url, err := w.edge.URL(id, args, host, false)
 			return &protocol.Reply{Status: 200, Body: protocol.MustMarshal(map[string]any{"ok": true, "url": url})}, err
 		}
 		return &protocol.Reply{Status: 200, Body: []byte(`{"ok":true,"from":"cache"}`)}, nil
@@ -309,7 +309,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	for _, o := range options {
 		o(&cfg, w)
 	}
-	opts := Options{Doors: Doors{w.queries, w.writer, w.hub}, Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Registerer: w.reg, Now: time.Now, HostID: "test"}
+	opts := Options{Doors: Doors{Queries: w.queries, Writer: w.writer, Hub: w.hub}, Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Registerer: w.reg, Now: time.Now, HostID: "test"}
 	if w.mem != nil {
 		opts.Listener = w.mem
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,6 +66,21 @@ func (a *Admin) Handle(pattern string, fn func()) {
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
 		fn()
 		answer(w, nil)
+	})
+}
+
+// HandleJSON adds a call, before Run, that is answered with what fn returns, or with 404 and why there is none.
+func (a *Admin) HandleJSON(pattern string, fn func(*http.Request) (any, error)) {
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		found, err := fn(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		if err := json.NewEncoder(w).Encode(found); err != nil {
+			a.log.Debug("answer is not written", "err", err)
+		}
 	})
 }
 

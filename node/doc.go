@@ -3,5 +3,6 @@
 //
 //	upstream ──event──▶ sink: cache.Apply, then fanout.PublishAfter ──▶ edge sessions
 //	edge ──read──▶ query ──miss──▶ upstream          edge ──write──▶ upstream
+//	affinity ──place──▶ edge: the addresses that clients are given     edge ──sessions──▶ affinity: what others are told
 //	janitor: user states whose grace is over are dropped, and their topics unfollowed
 package node

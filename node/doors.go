@@ -85,9 +85,12 @@ func (d doors) RaiseFloor(user protocol.UserID, p protocol.Position) { d.n.cache
 func (d doors) Applied() protocol.Position { return d.n.cache.Applied() }
 
 // URL implements query.Sockets.
-func (d doors) URL(id protocol.Identity, params map[string]string, host string) (string, error) {
-	return d.n.edge.URL(id, params, host)
+func (d doors) URL(id protocol.Identity, params map[string]string, host string, fallback bool) (string, error) {
+	return d.n.edge.URL(id, params, host, fallback)
 }
+
+// Home implements query.Sockets.
+func (d doors) Home(id protocol.Identity, host string) string { return d.n.edge.Home(id, host) }
 
 // receiver is a session as the hub sees it. Two of the same session are equal.
 type receiver struct{ *edge.Session }

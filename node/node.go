@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"flannel/affinity"
 	"flannel/cache"
 	"flannel/edge"
 	"flannel/fanout"
@@ -36,6 +37,8 @@ type Config struct {
 	Query query.Config `koanf:"query"`
 	// What the node remembers of events for sessions that come back.
 	Fanout fanout.Config `koanf:"fanout"`
+	// Other nodes of the region: who they are, and which of them clients are sent to. docs/cluster.md tells how.
+	Cluster affinity.Config `koanf:"cluster"`
 	// Metrics, health and pprof.
 	Admin AdminConfig `koanf:"admin"`
 }
@@ -43,7 +46,7 @@ type Config struct {
 // Default returns the defaults.
 func Default() Config {
 	c := Config{
-		StopTimeout: 30 * time.Second, Edge: edge.Default(), Upstream: upstream.Default(), Cache: cache.Default(), Query: query.Default(), Fanout: fanout.Default(), Admin: DefaultAdmin(),
+		StopTimeout: 30 * time.Second, Edge: edge.Default(), Upstream: upstream.Default(), Cache: cache.Default(), Query: query.Default(), Fanout: fanout.Default(), Cluster: affinity.Default(), Admin: DefaultAdmin(),
 	}
 	c.Upstream.URL = "http://127.0.0.1:8090" // where flannel backend listens for edges
 	return c
@@ -58,7 +61,7 @@ func (c *Config) Validate() error {
 	for _, room := range []struct {
 		name string
 		err  error
-	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}, {"fanout", c.Fanout.Validate()}} {
+	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}, {"fanout", c.Fanout.Validate()}, {"cluster", c.checkCluster()}} {
 		if room.err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", room.name, room.err))
 		}
@@ -66,10 +69,12 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Options of New. All are required but Listener and Dial.
+// Options of New. All are required but Version, Listener and Dial.
 type Options struct {
 	Config Config
 	Log    *slog.Logger
+	// Version of the program, shown to people.
+	Version string
 	// Registry gets the node's metrics and is served on the admin listener.
 	Registry *prometheus.Registry
 	// Listener and Dial replace the sockets of Config.Edge.Listen and Config.Upstream.URL, in tests; nil otherwise.
@@ -87,7 +92,9 @@ type Node struct {
 	query    *query.Service
 	hub      *fanout.Hub
 	edge     *edge.Edge
-	admin    *Admin // nil if there is none
+	cluster  *affinity.Cluster // nil if the node stands alone
+	self     edge.Place        // this node as clients are sent to it; empty if it stands alone
+	admin    *Admin            // nil if there is none
 	applied  watermark
 
 	live     chan struct{} // closed when the stream is up for the first time
@@ -130,11 +137,20 @@ func (n *Node) build(o Options) (err error) {
 	n.hub = fanout.New(fanout.Options{
 		Config: n.cfg.Fanout, Allow: n.query.Allow, Presence: presence{n.upstream}, Hears: n.hears, Unsure: lookAgain, Lost: tellLost, Log: component("fanout"), Registerer: o.Registry, Now: time.Now,
 	})
+	joined := edge.Doors{Queries: doors{n}, Writer: n.upstream, Hub: doors{n}}
+	if n.cfg.Cluster.On() {
+		joined.Region = region{n}
+	}
 	if n.edge, err = edge.New(n.cfg.Edge, edge.Options{
-		Doors: edge.Doors{Queries: doors{n}, Writer: n.upstream, Hub: doors{n}}, Log: component("edge"), Registerer: o.Registry, Now: time.Now,
+		Doors: joined, Log: component("edge"), Registerer: o.Registry, Now: time.Now,
 		HostID: "flannel-" + strings.ToLower(rand.Text()[:8]), Listener: o.Listener,
 	}); err != nil {
 		return fmt.Errorf("build edge: %w", err)
+	}
+	if n.cfg.Cluster.On() {
+		if err := n.joinRegion(o); err != nil {
+			return err
+		}
 	}
 	if n.admin, err = NewAdmin(n.cfg.Admin, o.Registry, n.ready, component("admin")); err != nil {
 		return fmt.Errorf("build admin: %w", err)
@@ -142,6 +158,11 @@ func (n *Node) build(o Options) (err error) {
 	if n.admin != nil {
 		n.admin.Handle("POST /presence/on", func() { n.edge.SetPresence(true) })
 		n.admin.Handle("POST /presence/off", func() { n.edge.SetPresence(false) })
+		n.admin.HandleJSON("GET /cluster", n.showCluster)
+		if n.cluster != nil {
+			n.admin.Handle("POST /drain", n.cluster.Drain)
+			n.admin.Handle("POST /drain/cancel", n.cluster.Resume)
+		}
 	}
 	return nil
 }
@@ -149,7 +170,7 @@ func (n *Node) build(o Options) (err error) {
 // ready says why this node should not get traffic. Whether the backend is up is not asked: to serve without it is what
 // the cache is for.
 func (n *Node) ready() error {
-	if n.edge.Draining() {
+	if n.edge.Draining() || n.cluster != nil && n.cluster.Draining() {
 		return errors.New("draining")
 	}
 	if !n.running.Load() {
@@ -168,6 +189,17 @@ func (n *Node) AdminAddr() string {
 	}
 	return n.admin.Addr()
 }
+
+// ClusterAddr returns the address of the gossip with other nodes, "" if the node stands alone.
+func (n *Node) ClusterAddr() string {
+	if n.cluster == nil {
+		return ""
+	}
+	return n.cluster.Addr()
+}
+
+// Name returns the node's name among the others, "" if it stands alone.
+func (n *Node) Name() string { return n.self.Node }
 
 // WaitReady waits until the stream to the backend is up for the first time.
 func (n *Node) WaitReady(ctx context.Context) error {
@@ -189,6 +221,15 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(func() error { return n.janitor(life) })
 	group.Go(func() error { return n.query.Audit(life) })
 	group.Go(n.edge.Run)
+	if n.cluster != nil {
+		group.Go(func() error { return n.cluster.Run(life) })
+		group.Go(func() error {
+			if n.WaitReady(life) == nil {
+				n.cluster.Serving()
+			}
+			return nil
+		})
+	}
 	if n.admin != nil {
 		group.Go(func() error { return n.admin.Run(life) })
 	}
@@ -207,6 +248,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return n.admin.Stop(stop)
 	})
 	err := group.Wait()
+	if n.cluster != nil {
+		err = errors.Join(err, n.cluster.Close()) // Stop has left with a word; a part that failed had no time for it.
+	}
 	n.query.Close()
 	n.cache.Close()
 	if errors.Is(err, context.Canceled) {
@@ -215,10 +259,16 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// Stop drains the clients, then lets Run end. It is idempotent.
+// Stop lets the other nodes send nobody here, drains the clients, leaves, and lets Run end. It is idempotent.
 func (n *Node) Stop(ctx context.Context) error {
 	n.stopOnce.Do(func() {
+		if n.cluster != nil {
+			n.cluster.Drain()
+		}
 		n.stopErr = n.edge.Stop(ctx)
+		if n.cluster != nil {
+			n.stopErr = errors.Join(n.stopErr, n.cluster.Leave(ctx))
+		}
 		close(n.drained)
 		if !n.running.Load() {
 			n.stopErr = errors.Join(n.stopErr, n.tearDown())
@@ -234,6 +284,9 @@ func (n *Node) tearDown() error {
 	var errs []error
 	if n.admin != nil {
 		errs = append(errs, n.admin.Stop(ctx), n.admin.listener.Close())
+	}
+	if n.cluster != nil {
+		errs = append(errs, n.cluster.Close())
 	}
 	if n.edge != nil {
 		errs = append(errs, n.edge.Stop(ctx))

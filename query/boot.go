@@ -86,10 +86,10 @@ func (r *reader) bootParts(opts protocol.UserBootOptions) (*protocol.UserBootPar
 }
 
 // url returns a new socket address for the caller.
-func (c *call) url() (string, error) {
+func (c *call) url(fallback bool) (string, error) {
 	params := maps.Clone(map[string]string(c.args))
 	delete(params, "token")
-	url, err := c.s.sockets.URL(*c.id, params, c.host)
+	url, err := c.s.sockets.URL(*c.id, params, c.host, fallback)
 	if err != nil {
 		return "", asError(err)
 	}
@@ -101,7 +101,7 @@ func rtmConnect(c *call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	url, err := c.url()
+	url, err := c.url(false)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +126,11 @@ func rtmConnect(c *call) ([]byte, error) {
 }
 
 func webSocketURL(c *call) ([]byte, error) {
-	primary, err := c.url()
+	primary, err := c.url(false)
 	if err != nil {
 		return nil, err
 	}
-	fallback, err := c.url()
+	fallback, err := c.url(true)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func webSocketURL(c *call) ([]byte, error) {
 
 func flannelURL(c *call) ([]byte, error) {
 	b := append([]byte(nil), `{"ok":true,"url":`...)
-	b = protocol.AppendString(b, c.host)
+	b = protocol.AppendString(b, c.s.sockets.Home(*c.id, c.host))
 	return append(c.appendTTL(b), '}'), nil
 }
 

@@ -89,10 +89,13 @@ type Loader interface {
 	Live() bool
 }
 
-// Sockets hands out addresses of websockets.
+// Sockets hands out addresses. host is scheme://host of this node as the client knows it.
 type Sockets interface {
-	// URL returns a single-use address on host for id; params are the arguments of the call.
-	URL(id protocol.Identity, params map[string]string, host string) (url string, err error)
+	// URL returns a single-use address of a websocket for id, at the node where id should be, or with fallback at the one to
+	// go to if that does not answer; params are the arguments of the call.
+	URL(id protocol.Identity, params map[string]string, host string, fallback bool) (url string, err error)
+	// Home returns scheme://host of the node where id should ask.
+	Home(id protocol.Identity, host string) string
 }
 
 // Options of New.

@@ -451,9 +451,17 @@ func (w *world) Live() bool {
 // tickets is a Sockets.
 type tickets struct{}
 
-func (tickets) URL(id protocol.Identity, params map[string]string, host string) (string, error) {
+// Home is another node for one whose host says so.
+func (tickets) Home(_ protocol.Identity, host string) string {
+	return strings.Replace(host, "elsewhere", "home", 1)
+}
+
+func (tickets) URL(id protocol.Identity, params map[string]string, host string, fallback bool) (string, error) {
 	if params["fail"] != "" {
 		return "", context.DeadlineExceeded
+	}
+	if fallback {
+		host = strings.Replace(host, "elsewhere", "next", 1)
 	}
 	return "ws" + strings.TrimPrefix(host, "http") + "/websocket/" + string(id.User), nil
 }

@@ -36,6 +36,17 @@ func other(t *testing.T, key string, value any) any {
 	if v, ok := special[key]; ok {
 		return v
 	}
+	// Some keys take only certain values.
+	switch key {
+	case "node.cluster.public_url":
+		return "https://n1.example.com"
+	case "node.cluster.seeds":
+		return []string{"n1.example.com", "10.0.0.2:7946"}
+	case "node.cluster.keys":
+		return []string{"MDEyMzQ1Njc4OWFiY2RlZg==", "ZmVkY2JhOTg3NjU0MzIxMA=="}
+	case "node.cluster.spread_max":
+		return 32
+	}
 	switch v := value.(type) {
 	case string:
 		if strings.HasSuffix(key, "key") {

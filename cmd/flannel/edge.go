@@ -24,11 +24,13 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
 		Example: `  flannel edge --config flannel.yaml
   flannel edge --upstream http://127.0.0.1:8090 --upstream-key-file ./data/upstream.key
   flannel edge --upstream http://10.0.0.7:9090 --upstream-key KEY --listen :8080
+  flannel edge --upstream-key-file ./data/upstream.key --cluster-listen 127.0.0.1:7947 --cluster-seeds 127.0.0.1:7946
   FLANNEL_NODE_UPSTREAM_KEY=KEY flannel edge`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := flagKeys(cmd, map[string]string{
 				"listen": "node.edge.listen", "admin-listen": "node.admin.listen", "upstream": "node.upstream.url", "upstream-key": "node.upstream.key",
+				"cluster-listen": "node.cluster.listen", "cluster-seeds": "node.cluster.seeds",
 			})
 			if keyFile != "" {
 				key, err := os.ReadFile(keyFile)
@@ -47,17 +49,19 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
 			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "admin-listen": cfg.Node.Admin.Listen}); err != nil {
 				return err
 			}
-			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: newRegistry()})
+			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Version: buildVersion().Version, Registry: newRegistry()})
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg.Node.StopTimeout, announce(log, "edge is listening", "edge", n.Addr(), "admin", n.AdminAddr()), n)
+			return serve(cmd.Context(), cfg.Node.StopTimeout, announce(log, "edge is listening", "edge", n.Addr(), "admin", n.AdminAddr(), "cluster", n.ClusterAddr()), n)
 		},
 	}
 	cmd.Flags().String("listen", "", "address for clients (default 127.0.0.1:8080)")
 	cmd.Flags().String("admin-listen", "", "address of metrics, health and pprof (default 127.0.0.1:8082)")
 	cmd.Flags().String("upstream", "", "base URL of the backend's upstream listener (default http://127.0.0.1:8090)")
 	cmd.Flags().String("upstream-key", "", "service key of the backend; everybody on this machine can see it, so better --upstream-key-file")
+	cmd.Flags().String("cluster-listen", "", "address of the gossip with other nodes of the region, IP:port (default: the node stands alone)")
+	cmd.Flags().String("cluster-seeds", "", "where other nodes are found: IPs or DNS names, with a port if it is not 7946, between commas")
 	cmd.Flags().StringVar(&keyFile, "upstream-key-file", "", "file with the service key; flannel backend keeps its own in DATA/upstream.key")
 	return cmd
 }
