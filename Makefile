@@ -40,6 +40,10 @@ build: ## build bin/flannel, static
 run: build ## a demo workspace of 530 users with backend and edge, in the foreground
 	exec ./bin/flannel dev --preset 530
 
+.PHONY: cluster
+cluster: build ## the same with three edges that know each other (docs/cluster.md)
+	exec ./bin/flannel dev --preset 530 --nodes 3
+
 .PHONY: check
 check: fmt vet lint test-race ## format, vet, linters, Go tests under the race detector
 

@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -30,6 +32,14 @@ type ready struct {
 	Admin     string       `json:"admin"`
 	Workspace readyPlace   `json:"workspace"`
 	Tokens    []readyToken `json:"tokens"`
+	Nodes     []readyNode  `json:"nodes,omitempty"` // with --nodes; the first is also edge and admin
+}
+
+type readyNode struct {
+	Name   string `json:"name"`
+	Edge   string `json:"edge"`
+	Admin  string `json:"admin"`
+	Gossip string `json:"gossip"`
 }
 
 type readyPlace struct {
@@ -44,27 +54,38 @@ type readyToken struct {
 	Token string          `json:"token"`
 }
 
+// maxNodes bounds --nodes: it is for trying things out on one machine.
+const maxNodes = 16
+
 // readyPerRole bounds the tokens of each role in the ready line; flannel token --all has the rest.
 const readyPerRole = 20
+
+// devGossip is where the first of several nodes gossips, so that others can be started beside them.
+const devGossip = "127.0.0.1:7946"
 
 func newDev(a *app) *cobra.Command {
 	var (
 		data, imported string
-		preset         int
+		preset, nodes  int
 	)
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run edge and backend in one process, with a demo workspace",
 		Long: `Run the reference backend and an edge in front of it in one process. A workspace is made up (--preset) or imported
-(--import) unless the data folder has one. When ready, one line of JSON on standard output tells the addresses and
-tokens to use; logs go to standard error.`,
+(--import) unless the data folder has one. With --nodes there are several edges that know each other; all but the first
+listen on free ports. When ready, one line of JSON on standard output tells the addresses and tokens to use; logs go to
+standard error.`,
 		Example: `  flannel dev
   flannel dev --preset 148170 --data ./big
+  flannel dev --nodes 3
   flannel dev --import export.zip --listen 127.0.0.1:9000`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := seed.Preset(preset); err != nil {
 				return &usageError{err}
+			}
+			if nodes < 1 || nodes > maxNodes {
+				return &usageError{fmt.Errorf("--nodes is %d; choose 1 to %d", nodes, maxNodes)}
 			}
 			if data == "" {
 				tmp, err := os.MkdirTemp("", "flannel-dev-")
@@ -74,26 +95,31 @@ tokens to use; logs go to standard error.`,
 				defer os.RemoveAll(tmp) //nolint:errcheck // A left-over temporary folder is nobody's loss.
 				data = tmp
 			}
-			overrides := flagKeys(cmd, map[string]string{"listen": "node.edge.listen", "backend-listen": "backend.listen", "admin-listen": "node.admin.listen"})
+			overrides := flagKeys(cmd, map[string]string{"listen": "node.edge.listen", "backend-listen": "backend.listen", "admin-listen": "node.admin.listen", "cluster-listen": "node.cluster.listen"})
 			overrides["backend.data"] = data
 			overrides["backend.upstream_listen"] = "127.0.0.1:0"
 			cfg, log, err := a.config(overrides)
 			if err != nil {
 				return err
 			}
+			if nodes > 1 && cfg.Node.Cluster.Listen == "" {
+				cfg.Node.Cluster.Listen = devGossip
+			}
 			// Before a workspace is made, which may take minutes.
-			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "backend-listen": cfg.Backend.Listen, "admin-listen": cfg.Node.Admin.Listen}); err != nil {
+			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "backend-listen": cfg.Backend.Listen, "admin-listen": cfg.Node.Admin.Listen, "cluster-listen": cfg.Node.Cluster.Listen}); err != nil {
 				return err
 			}
 			if err := a.furnish(cmd.Context(), data, imported, preset); err != nil {
 				return err
 			}
-			return a.dev(cmd.Context(), cfg, log)
+			return a.dev(cmd.Context(), cfg, nodes, log)
 		},
 	}
 	cmd.Flags().String("listen", "", "address of the edge (default 127.0.0.1:8080)")
 	cmd.Flags().String("backend-listen", "", "address of the backend (default 127.0.0.1:8081)")
 	cmd.Flags().String("admin-listen", "", "address of metrics, health and pprof (default 127.0.0.1:8082)")
+	cmd.Flags().IntVar(&nodes, "nodes", 1, "edges that know each other; all but the first listen on free ports")
+	cmd.Flags().String("cluster-listen", "", "address of the first edge's gossip, IP:port (default "+devGossip+" with --nodes)")
 	cmd.Flags().StringVar(&data, "data", "", "data folder (default: a temporary one)")
 	cmd.Flags().IntVar(&preset, "preset", 530, "users of the workspace to make up: "+seed.PresetNames())
 	cmd.Flags().StringVar(&imported, "import", "", "Slack export archive to import in place of a made-up workspace")
@@ -125,32 +151,69 @@ func (a *app) furnish(ctx context.Context, data, imported string, preset int) er
 	})
 }
 
-// dev runs both until ctx ends.
-func (a *app) dev(ctx context.Context, cfg Config, log *slog.Logger) error {
-	reg := newRegistry() // Both halves': their metrics have names of their own.
+// dev runs a backend and so many edges until ctx ends.
+func (a *app) dev(ctx context.Context, cfg Config, count int, log *slog.Logger) error {
+	reg := newRegistry() // The backend's and the first edge's: their metrics have names of their own.
 	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: reg})
 	if err != nil {
 		return err
 	}
 	cfg.Node.Upstream.URL = "http://" + back.UpstreamAddr()
 	cfg.Node.Upstream.Key = back.UpstreamKey()
-	edge, err := node.New(node.Options{Config: cfg.Node, Log: log, Registry: reg})
-	if err != nil {
-		return errors.Join(err, stopWithin(back.Stop, cfg.Node.StopTimeout))
+	var servers []server // in the order in which they are stopped
+	giveUp := func(err error) error {
+		errs := []error{err}
+		for _, s := range append(servers, back) {
+			errs = append(errs, stopWithin(s.Stop, cfg.Node.StopTimeout))
+		}
+		return errors.Join(errs...)
 	}
-	line, err := readyLine(ctx, back, edge)
+	edges, err := devNodes(cfg.Node, count, log, reg)
+	for _, edge := range edges {
+		servers = append(servers, edge)
+	}
 	if err != nil {
-		return errors.Join(err, stopWithin(edge.Stop, cfg.Node.StopTimeout), stopWithin(back.Stop, cfg.Node.StopTimeout))
+		return giveUp(err)
+	}
+	line, err := readyLine(ctx, back, edges)
+	if err != nil {
+		return giveUp(err)
 	}
 	return serve(ctx, cfg.Node.StopTimeout, func(ctx context.Context) error {
-		if err := edge.WaitReady(ctx); err != nil {
-			return err
+		for _, edge := range edges {
+			if err := edge.WaitReady(ctx); err != nil {
+				return err
+			}
 		}
 		if err := json.NewEncoder(a.stdout).Encode(line); err != nil {
 			return err
 		}
 		return tryNext(a.stderr, line)
-	}, edge, back)
+	}, append(servers, back)...)
+}
+
+// devNodes builds the edges. The first is as configured; each further one knows the first, has a registry of its own, and
+// listens on free ports of loopback. If one fails, those before are returned with the error.
+func devNodes(cfg node.Config, count int, log *slog.Logger, reg *prometheus.Registry) ([]*node.Node, error) {
+	var edges []*node.Node
+	for i := range count {
+		mine := log
+		if count > 1 {
+			cfg.Cluster.Node = fmt.Sprintf("node-%d", i+1)
+			mine = log.With("node", cfg.Cluster.Node)
+		}
+		if i > 0 {
+			cfg.Edge.Listen, cfg.Admin.Listen, cfg.Cluster.Listen, cfg.Cluster.Advertise, cfg.Cluster.PublicURL = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", ""
+			cfg.Cluster.Seeds = []string{edges[0].ClusterAddr()}
+			reg = newRegistry()
+		}
+		edge, err := node.New(node.Options{Config: cfg, Log: mine, Version: buildVersion().Version, Registry: reg})
+		if err != nil {
+			return edges, err
+		}
+		edges = append(edges, edge)
+	}
+	return edges, nil
 }
 
 // server is what runs until it is stopped.
@@ -193,8 +256,13 @@ func stopWithin(stop func(context.Context) error, timeout time.Duration) error {
 }
 
 // readyLine collects what the ready line says: up to readyPerRole tokens of each role.
-func readyLine(ctx context.Context, back *backend.Backend, edge *node.Node) (ready, error) {
-	line := ready{Ready: true, Edge: "http://" + edge.Addr(), Backend: "http://" + back.Addr(), Admin: "http://" + edge.AdminAddr()}
+func readyLine(ctx context.Context, back *backend.Backend, edges []*node.Node) (ready, error) {
+	line := ready{Ready: true, Edge: "http://" + edges[0].Addr(), Backend: "http://" + back.Addr(), Admin: "http://" + edges[0].AdminAddr()}
+	if len(edges) > 1 {
+		for _, edge := range edges {
+			line.Nodes = append(line.Nodes, readyNode{Name: edge.Name(), Edge: "http://" + edge.Addr(), Admin: "http://" + edge.AdminAddr(), Gossip: edge.ClusterAddr()})
+		}
+	}
 	perRole := make(map[protocol.Role]int)
 	err := eachUser(ctx, back.Store(), func(u *protocol.User) error {
 		if u.Deleted || perRole[u.Role()] >= readyPerRole {
@@ -238,8 +306,25 @@ Try next, in another terminal, as %[1]s of %[2]s:
   curl -s -H "Authorization: Bearer $TOKEN" %[4]s/api/client.userBoot | wc -c     a thin boot, through the edge
   curl -s -H "Authorization: Bearer $TOKEN" %[5]s/api/rtm.start | wc -c           a full boot, straight at the backend
   go run ./internal/example/chat -url %[4]s -token $TOKEN             talk in #general
-Metrics, health and pprof: %[6]s. More tokens: the ready line above. Stop with Ctrl-C.
+%[7]sMetrics, health and pprof: %[6]s. More tokens: the ready line above. Stop with Ctrl-C.
 
-`, line.Tokens[i].Name, line.Workspace.Name, line.Tokens[i].Token, line.Edge, line.Backend, line.Admin)
+`, line.Tokens[i].Name, line.Workspace.Name, line.Tokens[i].Token, line.Edge, line.Backend, line.Admin, tryCluster(line))
 	return err
+}
+
+// tryCluster is what there is to try with several nodes.
+func tryCluster(line ready) string {
+	if len(line.Nodes) < 2 {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "  flannel cluster status --format table --admin %s        the nodes, and what each owns\n", line.Admin)
+	fmt.Fprintf(&b, "  flannel cluster status --format table --admin %s --workspace %s    who owns the workspace, and why\n", line.Admin, line.Workspace.ID)
+	for _, n := range line.Nodes {
+		fmt.Fprintf(&b, "  curl -s -H \"Authorization: Bearer $TOKEN\" %s/api/rtm.connect     ask %s: all answer the owner's address\n", n.Edge, n.Name)
+	}
+	for _, n := range line.Nodes {
+		fmt.Fprintf(&b, "  curl -s -X POST %s/drain     let %s get nobody new; /drain/cancel undoes it\n", n.Admin, n.Name)
+	}
+	return b.String()
 }

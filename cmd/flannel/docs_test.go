@@ -28,6 +28,7 @@ var notRun = map[string]string{
 	"make bench":    "takes minutes; TestBenchBoot runs a small one",
 	"make fuzz":     "takes minutes",
 	"make run":      "flannel dev runs in this process in its place",
+	"make cluster":  "flannel dev --nodes 3 runs in this process in its place",
 	"npm ":          "needs npm's registry; make e2e runs the same client",
 	"git clone":     "needs the network",
 	"flannel bench": "takes minutes; TestBenchBoot runs a small one",
@@ -77,8 +78,13 @@ func TestDocs_CommandsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	region := regionFor(t)
 	ran := 0
 	for _, document := range append([]string{filepath.Join(root, "README.md")}, documents...) {
+		values := values
+		if filepath.Base(document) == "cluster.md" {
+			values = region
+		}
 		for _, block := range shellBlocks(t, document) {
 			if skipped(block) {
 				continue
@@ -96,6 +102,22 @@ func TestDocs_CommandsRun(t *testing.T) {
 	if ran < 3 {
 		t.Errorf("only %d blocks were run", ran)
 	}
+}
+
+// regionFor runs what make cluster runs, and returns what stands for its addresses in docs/cluster.md.
+func regionFor(t *testing.T) *strings.Replacer {
+	t.Helper()
+	_, r := dev(t, "--nodes", "3", "--cluster-listen", "127.0.0.1:0")
+	pairs := []string{ // In this order: the first that fits is taken.
+		"./bin/flannel cluster status", "flannel cluster status --admin " + r.Admin,
+		"127.0.0.1:8080", strings.TrimPrefix(r.Nodes[0].Edge, "http://"), "127.0.0.1:8082", strings.TrimPrefix(r.Nodes[0].Admin, "http://"),
+		"TOKEN=xoxp-…", "TOKEN=" + memberOf(t, r), "WORKSPACE=T…", "WORKSPACE=" + string(r.Workspace.ID),
+	}
+	// The second half of the document starts a region of its own.
+	for _, port := range []string{"8190", "8191", "8111", "8112", "8113", "8121", "8122", "8123", "7951", "7952", "7953"} {
+		pairs = append(pairs, "127.0.0.1:"+port, free(t))
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 // shellBlocks returns the blocks of a document that are marked sh.

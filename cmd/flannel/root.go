@@ -41,7 +41,7 @@ loads, whatever the number of clients. A reference chat backend is bundled.`,
 	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "", "debug, info, warn or error")
 	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "", "auto, text or json")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newDev(a), newEdge(a), newBackend(a), newGenerate(a), newImport(a), newToken(a), newCheck(a), newBench(a), newVersion(a))
+	root.AddCommand(newDev(a), newEdge(a), newBackend(a), newGenerate(a), newImport(a), newToken(a), newCheck(a), newCluster(a), newBench(a), newVersion(a))
 	return root
 }
 
