@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -352,4 +353,27 @@ func TestCluster_ListenerIsTaken(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), a.Addr()) {
 		t.Errorf("%v", err)
 	}
+}
+
+// A seed is a name too, which is looked up again all the time: a node that comes back without seeds of its own, as after a
+// split or when it was the first, is found by those whose seed it is.
+func TestCluster_SeedsAreAskedAgain(t *testing.T) {
+	first := start(t, "first", nil, nil)
+	at := first.Addr()
+	_, port, err := net.SplitHostPort(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := start(t, "other", nil, func(c *Config, _ *Options, _ *testNode) {
+		c.Seeds = []string{"no.such.name.invalid:1", "localhost:" + port}
+	})
+	until(t, "two members", func() bool {
+		return first.sees(map[string]State{"first": Active, "other": Active}) && other.sees(map[string]State{"first": Active, "other": Active})
+	})
+	first.crash()
+	until(t, "the first is dead", func() bool { return other.sees(map[string]State{"first": Dead, "other": Active}) })
+	first = start(t, "first", nil, func(c *Config, _ *Options, _ *testNode) { c.Listen = at })
+	until(t, "two members again", func() bool {
+		return first.sees(map[string]State{"first": Active, "other": Active}) && other.sees(map[string]State{"first": Active, "other": Active})
+	})
 }

@@ -110,3 +110,22 @@ func TestURL_NamesTheNodeWhereTheUserShouldBe(t *testing.T) {
 		t.Errorf("alone: %q, %v", url, err)
 	}
 }
+
+// Whatever stands in an address, only what was sealed for this node opens.
+func FuzzUnseal(f *testing.F) {
+	region := &neighbour{self: Place{Node: "b"}, secrets: [][]byte{[]byte("secret")}}
+	given := newTickets(30*time.Second, 10, region, time.Now)
+	for _, node := range []string{"b", "c"} {
+		name, ok := given.seal(node, "xoxp-1", nil)
+		if !ok {
+			f.Fatal("not sealed")
+		}
+		f.Add(strings.TrimPrefix(name, sealedPrefix))
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got, ok := newTickets(30*time.Second, 10, region, time.Now).unseal(name)
+		if ok && got.token != "xoxp-1" || !ok && got.token != "" {
+			t.Errorf("%q opened: %+v", name, got)
+		}
+	})
+}
