@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -85,10 +86,93 @@ func (s *Sheet) WriteTable(w io.Writer) error {
 			fmt.Fprintf(w, "%s, %s: the generator was as busy as it can be: more --generators may measure more\n", one.Server, one.Name)
 		}
 	}
+	if err := s.writeRatios(w, used); err != nil {
+		return err
+	}
 	for _, v := range s.Verdicts {
 		fmt.Fprintln(w, v.String())
 	}
 	return nil
+}
+
+// writeRatios writes our figures by those of each other server.
+func (s *Sheet) writeRatios(w io.Writer, used []column) error {
+	others := s.servers()
+	if len(others) < 2 {
+		return nil
+	}
+	used = slices.DeleteFunc(slices.Clone(used), func(c column) bool { return !compared(c.figure) })
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "\n%s by\tcase\t", others[0])
+	for _, c := range used {
+		fmt.Fprint(t, c.head, "\t")
+	}
+	fmt.Fprintln(t)
+	for _, other := range others[1:] {
+		ratios := s.ratios(other)
+		for _, one := range s.cases(other) {
+			fmt.Fprintf(t, "%s\t%s\t", other, one.Name)
+			for _, c := range used {
+				if r, ok := ratios[s.figureOf(c.figure, one.Name)]; ok {
+					fmt.Fprintf(t, "×%.2f", r)
+				}
+				fmt.Fprint(t, "\t")
+			}
+			fmt.Fprintln(t)
+		}
+	}
+	return t.Flush()
+}
+
+// compared tells whether a figure is worth a ratio: rates, costs and times are.
+func compared(figure string) bool {
+	return strings.HasSuffix(figure, "_per_s") || strings.HasPrefix(figure, "cpu_us_") || figure == "rss_kib_per_session" || figure == "p50_ms" || figure == "p99_ms"
+}
+
+// servers are all that were measured, in turn.
+func (s *Sheet) servers() (names []string) {
+	for _, c := range s.Cases {
+		if !slices.Contains(names, c.Server) {
+			names = append(names, c.Server)
+		}
+	}
+	return names
+}
+
+// cases are those of one server.
+func (s *Sheet) cases(server string) (cases []Case) {
+	for _, c := range s.Cases {
+		if c.Server == server {
+			cases = append(cases, c)
+		}
+	}
+	return cases
+}
+
+// figureOf is the name of a case's figure.
+func (s *Sheet) figureOf(figure, name string) string {
+	if len(s.cases(s.Cases[0].Server)) == 1 {
+		return figure
+	}
+	return figure + "_" + caseSuffix(name)
+}
+
+// ratios are our figures by another server's, case by case.
+func (s *Sheet) ratios(other string) map[string]float64 {
+	ratios := make(map[string]float64)
+	for _, ours := range s.cases(s.Cases[0].Server) {
+		for _, theirs := range s.cases(other) {
+			if theirs.Name != ours.Name {
+				continue
+			}
+			for figure, v := range ours.Figures {
+				if t := theirs.Figures[figure]; compared(figure) && t > 0 {
+					ratios[s.figureOf(figure, ours.Name)] = v / t
+				}
+			}
+		}
+	}
+	return ratios
 }
 
 // generatorFull is the share of a core, in percent, above which a generator may be what was measured: its one loop has
@@ -96,26 +180,22 @@ func (s *Sheet) WriteTable(w io.Writer) error {
 const generatorFull = 90
 
 // Figures returns the figures of the server that the sheet is about, under names that thresholds use: those of each case
-// with the case's name behind, and without it what says most of the scenario as a whole.
+// with the case's name behind, and without it what says most of the scenario as a whole. "figure/server" is ours by
+// another's.
 func (s *Sheet) Figures() map[string]float64 {
 	all := make(map[string]float64)
 	if len(s.Cases) == 0 {
 		return all
 	}
-	about := s.Cases[0].Server
-	several := 0
-	for _, c := range s.Cases {
-		if c.Server == about {
-			several++
+	for _, c := range s.cases(s.Cases[0].Server) {
+		for figure, v := range c.Figures {
+			all[s.figureOf(figure, c.Name)] = v
 		}
 	}
-	for _, c := range s.Cases {
-		if c.Server != about {
-			continue
-		}
+	for _, c := range s.cases(s.Cases[0].Server) {
 		for figure, v := range c.Figures {
-			if several > 1 {
-				all[figure+"_"+caseSuffix(c.Name)] = v
+			if s.figureOf(figure, c.Name) == figure {
+				continue
 			}
 			had, ok := all[figure]
 			switch {
@@ -126,6 +206,11 @@ func (s *Sheet) Figures() map[string]float64 {
 			case figure == "generator_cpu_percent", strings.HasSuffix(figure, "_per_s"):
 				all[figure] = max(had, v)
 			}
+		}
+	}
+	for _, other := range s.servers()[1:] {
+		for figure, r := range s.ratios(other) {
+			all[figure+"/"+other] = r
 		}
 	}
 	return all

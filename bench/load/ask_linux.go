@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 )
 
 // asking is a DoAsk or DoFill under way.
@@ -43,13 +44,13 @@ func (l *loop) ask(do string, order *Ask) {
 	a.ids = append(append([]string(nil), a.IDs...), a.IDs[:a.Batch-1]...)
 	l.asking = a
 	for _, c := range l.conns {
-		c.slots = make([]slot, a.Depth)
+		c.slots, c.head, c.busy = make([]slot, a.Depth), 0, 0
 	}
 	at := now()
 	switch {
 	case a.fill:
 		a.body = bytes.Repeat([]byte("x"), a.Bytes)
-		c := l.conns[0]
+		c := l.conns[slices.IndexFunc(l.conns, func(c *conn) bool { return c.state == stateIn })]
 		for range a.Depth {
 			l.question(c, a, at)
 		}

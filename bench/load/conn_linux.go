@@ -360,6 +360,10 @@ func (l *loop) end(c *conn, why string, args ...any) {
 		if a := l.asking; a != nil {
 			a.air -= c.busy
 			l.report.Counts.Wrong += int64(c.busy)
+			if a.fill { // Whoever was to store the objects may be the one.
+				l.asking = nil
+				l.done(DoFill)
+			}
 		}
 		l.report.Heard = l.heard.lost(c.last, l.report.Heard)
 	case l.opening != nil:

@@ -22,14 +22,17 @@ type loadFlags struct {
 	runs        int
 	asJSON      bool
 	require     []string
+	compare     []string
 }
 
 // scenario is a load scenario: how many sessions it has, and what it does with them.
 type scenario struct {
 	name     string
 	sessions int
-	bare     bool // sessions do not boot
-	run      func(ctx context.Context, b *bench.Bench) ([]bench.Case, error)
+	boot     string // how sessions boot: bootThin, bootLazy or bootNone
+	// bootBytes is how much the others tell who boots: what flannel did.
+	bootBytes int
+	run       func(ctx context.Context, b *bench.Bench) ([]bench.Case, error)
 }
 
 // errUnmet is a threshold that was not met.
@@ -43,6 +46,8 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.generators, "generators", 0, "processes that make the load (default: one for each 8,000 sessions)")
 	flags.IntVar(&f.runs, "runs", 1, "how often; the medians count")
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
+	flags.StringSliceVar(&f.compare, "compare", nil, "servers to measure in turn: reference, redis, memcached, nchan, or all of the scenario (--compare alone)")
+	flags.Lookup("compare").NoOptDefVal = everyRival
 	flags.StringArrayVar(&f.require, "require", nil, "threshold, like 'p99<50ms'; may be given several times. If one is not met the exit code is 3")
 }
 
@@ -62,19 +67,32 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 	if err := f.check(&s); err != nil {
 		return &usageError{err}
 	}
+	others, err := f.chosen(s.name)
+	if err != nil {
+		return err
+	}
 	bar := newProgress(f.app.stderr)
 	sheet := &bench.Sheet{Scenario: s.name, Runs: f.runs}
+	s.bootBytes = defaultBootBytes
 	var runs [][]bench.Case
 	for i := range f.runs {
-		cases, err := f.once(ctx, &s, func(phase string, done, total int) {
-			if f.runs > 1 {
-				phase = fmt.Sprintf("run %d, %s", i+1, phase)
+		// All in turn in each run: what the machine does meanwhile happens to all.
+		var cases []bench.Case
+		for _, start := range append([]starter{f.target}, starters(f.app, others)...) {
+			more, err := f.once(ctx, &s, start, func(phase string, done, total int) {
+				if f.runs > 1 {
+					phase = fmt.Sprintf("run %d, %s", i+1, phase)
+				}
+				bar.Step(phase, done, total)
+			})
+			if err != nil {
+				bar.Done()
+				return err
 			}
-			bar.Step(phase, done, total)
-		})
-		if err != nil {
-			bar.Done()
-			return err
+			if bytes, ok := more[0].Figures["bytes_per_connect"]; ok && len(cases) == 0 {
+				s.bootBytes = int(bytes)
+			}
+			cases = append(cases, more...)
 		}
 		runs = append(runs, cases)
 	}
@@ -121,9 +139,19 @@ func (f *loadFlags) check(s *scenario) error {
 // fewDescriptors are for what a process has open besides sessions.
 const fewDescriptors = 300
 
+// starter starts a server, or finds it.
+type starter func(ctx context.Context, s *scenario) (*bench.Target, func(), error)
+
+func starters(a *app, others []rival) (all []starter) {
+	for _, r := range others {
+		all = append(all, func(ctx context.Context, s *scenario) (*bench.Target, func(), error) { return r.start(ctx, a, s) })
+	}
+	return all
+}
+
 // once runs a scenario against a server that was just started.
-func (f *loadFlags) once(ctx context.Context, s *scenario, progress func(string, int, int)) (cases []bench.Case, err error) {
-	target, stop, err := f.target(ctx, s)
+func (f *loadFlags) once(ctx context.Context, s *scenario, start starter, progress func(string, int, int)) (cases []bench.Case, err error) {
+	target, stop, err := start(ctx, s)
 	if err != nil {
 		return nil, err
 	}

@@ -98,6 +98,50 @@ func TestBenchFanout_Figures(t *testing.T) {
 	}
 }
 
+// The reference server does the same, and ratios may be required.
+func TestBenchLoad_Compare(t *testing.T) {
+	for _, args := range [][]string{
+		{"connect", "--sessions", "20", "--rate", "200", "--boot", "lazy"},
+		{"idle", "--sessions", "20", "--settle", "0s", "--hold", "0s"},
+		{"query", "--sessions", "2", "--depth", "1", "--batch", "2", "--rate", "100", "--warm", "0s", "--for", "200ms"},
+		{"fanout", "--paced-to", "0", "--subscribers", "20", "--in-flight", "2", "--for", "100ms"},
+	} {
+		figures, cases := sheetOf(t, append(args, "--compare=reference", "--runs", "2")...)
+		theirs := cases[len(cases)-1]
+		if theirs.Server != "reference" || theirs.Figures["errors"] != 0 || theirs.Figures["lost"] != 0 || cases[0].Server != "flannel" {
+			t.Errorf("%s: %+v", args[0], cases)
+		}
+		ratios := 0
+		for figure := range figures {
+			if strings.HasSuffix(figure, "/reference") {
+				ratios++
+			}
+		}
+		if ratios == 0 {
+			t.Errorf("%s: no ratio in %v", args[0], figures)
+		}
+	}
+}
+
+// Who is not installed is left out if nobody named them, and is an error if somebody did, and in CI.
+func TestBenchLoad_CompareWithWhoIsNotThere(t *testing.T) {
+	t.Setenv(runAs, "1")
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("CI", "")
+	args := []string{"bench", "query", "--sessions", "2", "--depth", "1", "--batch", "0", "--rate", "50", "--warm", "0s", "--for", "100ms"}
+	code, out, stderr := flannel(t, append(args, "--compare")...)
+	if code != exitOK || !strings.Contains(stderr, "left out: redis is not installed: apt-get install redis-server") || !strings.Contains(out, "flannel by") {
+		t.Errorf("exit code %d\n%s%s", code, out, stderr)
+	}
+	if code, _, stderr := flannel(t, append(args, "--compare=memcached")...); code != exitFailed || !strings.Contains(stderr, "apt-get install memcached") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	t.Setenv("CI", "true")
+	if code, _, stderr := flannel(t, append(args, "--compare")...); code != exitFailed || !strings.Contains(stderr, "apt-get install redis-server") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
+
 // What is required decides the exit code, and stands under the table.
 func TestBenchLoad_Verdicts(t *testing.T) {
 	t.Setenv(runAs, "1")
@@ -126,6 +170,8 @@ func TestBenchLoad_Mistakes(t *testing.T) {
 		"connect --sessions 99999999":                "ulimit -n",
 		"connect --sessions 999999 --generators 1":   "--generators",
 		"connect --url https://x --tokens /dev/nul":  "http://HOST:PORT",
+		"connect --boot no":                          "choose thin",
+		"connect --compare=redis":                    "reference, nchan",
 		"connect extra":                              "one word too many",
 		"query --depth 0":                            "at least 1",
 		"query --batch 1001":                         "1,000",

@@ -20,6 +20,7 @@ each session in the air, and --batch in a question with --air. Each answer is lo
 Without --rate the next question goes out with the answer, and times are those of answers; with it, questions have their
 time, and are timed from it. See flannel bench idle for what the server is.`,
 		Example: `  flannel bench query
+  flannel bench query --compare --runs 5 --require 'queries_per_s_depth_16/reference>0.9'
   flannel bench query --depth 1 --rate 2000 --batch 0 --require 'p99<5ms'
   flannel bench query --sessions 4 --for 1s --json`,
 		Args: noArgs,
@@ -30,7 +31,7 @@ time, and are timed from it. See flannel bench idle for what the server is.`,
 			case opt.Each <= 0 || opt.Warm < 0:
 				return &usageError{errors.New("--for must be above 0, and --warm not below")}
 			}
-			return f.run(cmd.Context(), scenario{name: "query", sessions: opt.Sessions, bare: true, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
+			return f.run(cmd.Context(), scenario{name: "query", sessions: opt.Sessions, boot: bootNone, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
 				return bench.Query(ctx, b, opt)
 			}})
 		},
@@ -58,6 +59,7 @@ messages in the air (--in-flight): as many deliveries as come through. Each deli
 number: lost are those that did not come. Messages come from the made-up backend, which stores nothing; with --url, from
 chat.postMessage in --channel. See flannel bench idle for what the server is.`,
 		Example: `  flannel bench fanout
+  flannel bench fanout --compare --runs 5
   flannel bench fanout --subscribers 1000 --in-flight 1 --paced-to 0 --for 2s --json
   flannel bench fanout --in-flight 8 --require 'deliveries_per_s>300000' --require 'p99_ms_paced<20'`,
 		Args: noArgs,
@@ -70,7 +72,7 @@ chat.postMessage in --channel. See flannel bench idle for what the server is.`,
 			case (f.url == "") != (f.channel == ""):
 				return &usageError{errors.New("--url and --channel belong together: where are messages to be said?")}
 			}
-			return f.run(cmd.Context(), scenario{name: "fanout", sessions: opt.Sessions(), run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
+			return f.run(cmd.Context(), scenario{name: "fanout", sessions: opt.Sessions(), boot: bootThin, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
 				return bench.Fanout(ctx, b, opt)
 			}})
 		},

@@ -24,21 +24,39 @@ import (
 // benchObjects is how many objects are looked up: all are in memory, and no session is near its limit of different ones.
 const benchObjects = 1000
 
+// How sessions boot: with the channels that they are in, with the channels' ids only, or not at all.
+const (
+	bootThin = "thin"
+	bootLazy = "lazy"
+	bootNone = "none"
+)
+
 // thinPath is what a thin session connects to. One that boots has the given channel on its screen.
-func thinPath(token string, bare bool, view protocol.ChannelID) string {
+func thinPath(token, boot string, view protocol.ChannelID) string {
 	path := "/?flannel=" + protocol.ThinVersion
-	if !bare {
+	switch boot {
+	case bootLazy:
+		path += "&boot=1&lazy_channels=1&view=" + string(view)
+	case bootThin:
 		path += "&boot=1&view=" + string(view)
 	}
 	return path + "&token=" + url.QueryEscape(token)
 }
 
 // lastFrame is how the frame begins that ends what a thin session is told first.
-func lastFrame(bare bool) string {
-	if bare {
+func lastFrame(boot string) string {
+	if boot == bootNone {
 		return `{"type":"` + protocol.FrameHello + `"`
 	}
 	return `{"type":"` + protocol.FrameCounts + `"`
+}
+
+// checkBoot finds a mistake in --boot.
+func checkBoot(boot string) error {
+	if boot != bootThin && boot != bootLazy && boot != bootNone {
+		return &usageError{fmt.Errorf("--boot is %q; choose %s, %s or %s", boot, bootThin, bootLazy, bootNone)}
+	}
+	return nil
 }
 
 // remote is an edge that runs somewhere.
@@ -51,7 +69,7 @@ func (f *loadFlags) remote(ctx context.Context, s *scenario) (*bench.Target, err
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	t := &bench.Target{Name: "flannel", Address: u.Host, Until: lastFrame(s.bare), Language: load.Websocket}
+	t := &bench.Target{Name: "flannel", Address: u.Host, Until: lastFrame(s.boot), Language: load.Websocket}
 	if u.Port() == "" {
 		t.Address = net.JoinHostPort(u.Hostname(), "80")
 	}
@@ -60,7 +78,7 @@ func (f *loadFlags) remote(ctx context.Context, s *scenario) (*bench.Target, err
 		// A line of flannel token --all has the user in front.
 		if words := strings.Fields(line); len(words) > 0 {
 			tokens = append(tokens, words[len(words)-1])
-			t.Paths = append(t.Paths, thinPath(words[len(words)-1], s.bare, protocol.ChannelID(f.channel)))
+			t.Paths = append(t.Paths, thinPath(words[len(words)-1], s.boot, protocol.ChannelID(f.channel)))
 		}
 	}
 	if len(tokens) == 0 {
@@ -76,7 +94,7 @@ func (f *loadFlags) remote(ctx context.Context, s *scenario) (*bench.Target, err
 			return err
 		}
 	}
-	if s.bare {
+	if s.boot == bootNone {
 		// Whoever there are tokens for is looked up.
 		for _, token := range tokens[:min(len(tokens), benchObjects)] {
 			body, err := callAPI(ctx, "http://"+t.Address, "auth.test", token, nil)
@@ -160,16 +178,14 @@ func (a *app) startEdge(ctx context.Context, s *scenario) (t *bench.Target, stop
 		return nil, nil, fmt.Errorf("%w\n%s", err, server.last())
 	}
 	t = &bench.Target{
-		Name: "flannel", Address: fmt.Sprint(line["edge"]), Until: lastFrame(s.bare), Process: &proc.Process{PID: server.cmd.Process.Pid},
+		Name: "flannel", Address: fmt.Sprint(line["edge"]), Until: lastFrame(s.boot), Process: &proc.Process{PID: server.cmd.Process.Pid},
 		Profile: "http://" + fmt.Sprint(line["admin"]), BackendCalls: back.Calls, Paths: make([]string, s.sessions), Language: load.Websocket,
 		Publish: func(ctx context.Context, text string) error { return publish(ctx, back, text) },
 	}
 	for i := range t.Paths {
-		t.Paths[i] = thinPath(synth.Token(i), s.bare, synth.Channel(0))
+		t.Paths[i] = thinPath(synth.Token(i), s.boot, synth.Channel(0))
 	}
-	for i := range benchObjects {
-		t.IDs = append(t.IDs, string(synth.User(i)))
-	}
+	t.IDs = objectIDs()
 	return t, stop, nil
 }
 
