@@ -23,6 +23,7 @@ type loadFlags struct {
 	asJSON      bool
 	require     []string
 	compare     []string
+	selfCheck   bool
 }
 
 // scenario is a load scenario: how many sessions it has, and what it does with them.
@@ -48,6 +49,7 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
 	flags.StringSliceVar(&f.compare, "compare", nil, "servers to measure in turn: reference, redis, memcached, nchan, or all of the scenario (--compare alone)")
 	flags.Lookup("compare").NoOptDefVal = everyRival
+	flags.BoolVar(&f.selfCheck, "self-check", false, "measure a server that does nothing in turn too: what the generators can do at most")
 	flags.StringArrayVar(&f.require, "require", nil, "threshold, like 'p99<50ms'; may be given several times. If one is not met the exit code is 3")
 }
 
@@ -78,7 +80,7 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 	for i := range f.runs {
 		// All in turn in each run: what the machine does meanwhile happens to all.
 		var cases []bench.Case
-		for _, start := range append([]starter{f.target}, starters(f.app, others)...) {
+		for _, start := range f.starters(others) {
 			more, err := f.once(ctx, &s, start, func(phase string, done, total int) {
 				if f.runs > 1 {
 					phase = fmt.Sprintf("run %d, %s", i+1, phase)
@@ -124,6 +126,8 @@ func (f *loadFlags) check(s *scenario) error {
 		return errors.New("sessions, --runs and --generators are at least 1")
 	case f.generators > s.sessions:
 		return fmt.Errorf("%d generators for %d sessions are too many", f.generators, s.sessions)
+	case f.selfCheck && s.name == "idle":
+		return errors.New("idle measures memory, for which it does not matter what the generators can do: no --self-check")
 	case (f.url == "") != (f.tokens == ""):
 		return errors.New("--url and --tokens belong together: who are the sessions to be?")
 	case f.pid != 0 && f.url == "":
@@ -142,9 +146,14 @@ const fewDescriptors = 300
 // starter starts a server, or finds it.
 type starter func(ctx context.Context, s *scenario) (*bench.Target, func(), error)
 
-func starters(a *app, others []rival) (all []starter) {
+// starters are those of all that are measured, ours first.
+func (f *loadFlags) starters(others []rival) []starter {
+	all := []starter{f.target}
 	for _, r := range others {
-		all = append(all, func(ctx context.Context, s *scenario) (*bench.Target, func(), error) { return r.start(ctx, a, s) })
+		all = append(all, func(ctx context.Context, s *scenario) (*bench.Target, func(), error) { return r.start(ctx, f.app, s) })
+	}
+	if f.selfCheck {
+		all = append(all, startBare)
 	}
 	return all
 }

@@ -123,6 +123,30 @@ func TestBenchLoad_Compare(t *testing.T) {
 	}
 }
 
+// A server that does nothing answers rightly too.
+func TestBenchLoad_SelfCheck(t *testing.T) {
+	for _, args := range [][]string{
+		{"connect", "--sessions", "20", "--rate", "200"},
+		{"query", "--sessions", "2", "--depth", "3", "--batch", "40", "--rate", "100", "--warm", "0s", "--for", "200ms"},
+		{"fanout", "--paced-to", "10", "--pace", "50", "--paced-for", "100ms", "--subscribers", "20", "--in-flight", "8", "--for", "100ms"},
+	} {
+		_, cases := sheetOf(t, append(args, "--self-check")...)
+		bare := 0
+		for _, c := range cases {
+			if c.Server != bareServer {
+				continue
+			}
+			bare++
+			if c.Figures["errors"] != 0 || c.Figures["lost"] != 0 || c.Figures["connects_per_s"]+c.Figures["queries_per_s"]+c.Figures["deliveries_per_s"] <= 0 {
+				t.Errorf("%s: %+v", args[0], c)
+			}
+		}
+		if bare != len(cases)/2 {
+			t.Errorf("%s: %+v", args[0], cases)
+		}
+	}
+}
+
 // Who is not installed is left out if nobody named them, and is an error if somebody did, and in CI.
 func TestBenchLoad_CompareWithWhoIsNotThere(t *testing.T) {
 	t.Setenv(runAs, "1")
@@ -170,6 +194,7 @@ func TestBenchLoad_Mistakes(t *testing.T) {
 		"connect --sessions 99999999":                "ulimit -n",
 		"connect --sessions 999999 --generators 1":   "--generators",
 		"connect --url https://x --tokens /dev/nul":  "http://HOST:PORT",
+		"idle --self-check":                          "no --self-check",
 		"connect --boot no":                          "choose thin",
 		"connect --compare=redis":                    "reference, nchan",
 		"connect extra":                              "one word too many",
