@@ -16,6 +16,7 @@ type Sheet struct {
 	// Cases are of the server that it is about first, then of those that it is compared with.
 	Cases    []Case
 	Verdicts []Verdict
+	Series   []Series // of the first run, for plots
 }
 
 // column is a figure in tables: its head and how it is written.

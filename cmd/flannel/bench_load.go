@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"flannel/bench"
+	"flannel/bench/plot"
 )
 
 // loadFlags are what all load scenarios are asked.
@@ -24,6 +26,7 @@ type loadFlags struct {
 	require     []string
 	compare     []string
 	selfCheck   bool
+	html        string
 }
 
 // scenario is a load scenario: how many sessions it has, and what it does with them.
@@ -50,6 +53,7 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.compare, "compare", nil, "servers to measure in turn: reference, redis, memcached, nchan, or all of the scenario (--compare alone)")
 	flags.Lookup("compare").NoOptDefVal = everyRival
 	flags.BoolVar(&f.selfCheck, "self-check", false, "measure a server that does nothing in turn too: what the generators can do at most")
+	flags.StringVar(&f.html, "html", "", "file to write a page with plots to, besides: latency, rate, memory, calls; it needs no network")
 	flags.StringArrayVar(&f.require, "require", nil, "threshold, like 'p99<50ms'; may be given several times. If one is not met the exit code is 3")
 }
 
@@ -81,7 +85,7 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 		// All in turn in each run: what the machine does meanwhile happens to all.
 		var cases []bench.Case
 		for _, start := range f.starters(others) {
-			more, err := f.once(ctx, &s, start, func(phase string, done, total int) {
+			more, series, err := f.once(ctx, &s, start, func(phase string, done, total int) {
 				if f.runs > 1 {
 					phase = fmt.Sprintf("run %d, %s", i+1, phase)
 				}
@@ -95,6 +99,9 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 				s.bootBytes = int(bytes)
 			}
 			cases = append(cases, more...)
+			if i == 0 {
+				sheet.Series = append(sheet.Series, series)
+			}
 		}
 		runs = append(runs, cases)
 	}
@@ -103,6 +110,11 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 	met, err := sheet.Judge(thresholds)
 	if err != nil {
 		return &usageError{err}
+	}
+	if f.html != "" {
+		if err := f.writePage(sheet); err != nil {
+			return err
+		}
 	}
 	if f.asJSON {
 		err = sheet.WriteJSON(f.app.stdout)
@@ -159,18 +171,31 @@ func (f *loadFlags) starters(others []rival) []starter {
 }
 
 // once runs a scenario against a server that was just started.
-func (f *loadFlags) once(ctx context.Context, s *scenario, start starter, progress func(string, int, int)) (cases []bench.Case, err error) {
+func (f *loadFlags) once(ctx context.Context, s *scenario, start starter, progress func(string, int, int)) (cases []bench.Case, series bench.Series, err error) {
 	target, stop, err := start(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, series, err
 	}
 	defer stop()
 	crew, err := startWorkers(f.generators)
 	if err != nil {
-		return nil, err
+		return nil, series, err
 	}
 	defer func() { err = errors.Join(err, crew.Close()) }()
-	return s.run(ctx, &bench.Bench{Target: target, Crew: crew, Loopback: strings.HasPrefix(target.Address, "127.0.0.1:"), Progress: progress})
+	b := &bench.Bench{Target: target, Crew: crew, Loopback: strings.HasPrefix(target.Address, "127.0.0.1:"), Progress: progress}
+	recorded := b.Record()
+	cases, err = s.run(ctx, b)
+	return cases, recorded(), err
+}
+
+// writePage writes the page with plots.
+func (f *loadFlags) writePage(sheet *bench.Sheet) (err error) {
+	file, err := os.Create(f.html)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return plot.WriteHTML(file, sheet)
 }
 
 // target starts the server that is measured, or finds it.

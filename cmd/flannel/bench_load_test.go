@@ -169,8 +169,12 @@ func TestBenchLoad_CompareWithWhoIsNotThere(t *testing.T) {
 // What is required decides the exit code, and stands under the table.
 func TestBenchLoad_Verdicts(t *testing.T) {
 	t.Setenv(runAs, "1")
-	args := []string{"bench", "connect", "--sessions", "5", "--rate", "100", "--require", "p99<1h", "--require", "errors==0"}
+	html := filepath.Join(t.TempDir(), "page.html")
+	args := []string{"bench", "connect", "--sessions", "5", "--rate", "100", "--require", "p99<1h", "--require", "errors==0", "--html", html}
 	code, out, stderr := flannel(t, args...)
+	if page, err := os.ReadFile(html); err != nil || !strings.Contains(string(page), "Latency by percentile") {
+		t.Errorf("the page has %d bytes, %v", len(page), err)
+	}
 	if code != exitOK || !strings.Contains(out, "p99<1h: met") || !strings.Contains(out, "errors==0: met") || !strings.Contains(out, "CPU µs/connect") {
 		t.Errorf("exit code %d\n%s%s", code, out, stderr)
 	}
