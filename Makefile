@@ -77,9 +77,11 @@ sim-nightly: ## twenty times as many seeds, others every night, and longer ones
 	$(GO) test ./internal/sim -run '^TestSimulation$$' -count 1 -timeout 5h -seeds 20000 -first $$(( $$(date +%s) / 86400 * 100000 ))
 	$(GO) test ./internal/sim -run '^TestSimulation$$' -count 1 -timeout 5h -seeds 1000 -steps 1500 -first $$(( $$(date +%s) / 86400 * 100000 ))
 
-.PHONY: sim-mutations
-sim-mutations: ## plants bugs one by one and looks whether the simulation finds each
-	$(GO) run ./internal/sim/mutate
+# What the bugs are, and what found each: docs/simulation.md and docs/visibility.md.
+SUITE    ?= simulation
+.PHONY: mutations
+mutations: ## plants bugs one by one and looks whether the tests of SUITE (simulation, or visibility) find each
+	$(GO) run ./internal/mutate -suite $(SUITE)
 
 .PHONY: bench
 bench: build ## what a boot costs, with and without flannel

@@ -10,7 +10,6 @@ var (
 	rounds  = flag.Int("rounds", 0, "rounds of changes, each judged when all is quiet; 0: as many as fit into 20 s")
 	seed    = flag.Uint64("seed", 0, "seed of the changes; 0: the day's")
 	changes = flag.Int("changes", 150, "changes in a round")
-	mutate  = flag.Bool("mutants", false, "run the tests over each deliberate bug of mutants_test.go")
 )
 
 // patience bounds every wait: long enough for a loaded machine with the race detector, short enough for a person.
