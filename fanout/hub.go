@@ -107,11 +107,14 @@ type audience struct {
 	workspaces []protocol.WorkspaceID
 	// due has the channels that the user's own topic has put them into, and whose own event is still to come: also if it
 	// has taken them out again. At most maxDue: see dueLocked.
-	due map[protocol.ChannelID]struct{}
+	due map[protocol.ChannelID]comings
 	// came has the channels whose own event has put the user into them, with its position, while the user's topic is
 	// still to tell of it. At most maxCame: see cameLocked.
 	came map[protocol.ChannelID]protocol.Position
 }
+
+// comings are the positions of the first and the last coming into a channel that it is still to tell.
+type comings struct{ first, last protocol.Position }
 
 // New returns an empty hub.
 func New(o Options) *Hub {
@@ -328,16 +331,16 @@ func (a *audience) cameLocked(ch protocol.ChannelID, p protocol.Position) {
 // maxDue bounds audience.due: it is more channels than anybody is put into at once.
 const maxDue = 4096
 
-// dueLocked remembers that a channel's own event is still to come. Is that too much to remember, those it returns have to
+// dueLocked remembers that a channel's own events are still to come. Is that too much to remember, those it returns have to
 // fetch everything again.
-func (a *audience) dueLocked(ch protocol.ChannelID) (lost []Receiver) {
+func (a *audience) dueLocked(ch protocol.ChannelID, c comings) (lost []Receiver) {
 	if a.due == nil || len(a.due) >= maxDue {
 		if a.due != nil {
 			lost = a.sessions
 		}
-		a.due = make(map[protocol.ChannelID]struct{})
+		a.due = make(map[protocol.ChannelID]comings)
 	}
-	a.due[ch] = struct{}{}
+	a.due[ch] = c
 	return lost
 }
 

@@ -63,10 +63,14 @@ func (h *Hub) chooseChannel(ev *protocol.Event) {
 	for i := range ev.Effects {
 		if e := &ev.Effects[i]; e.Op == protocol.OpMemberAdded && e.Channel == ch {
 			if a := h.users[e.User]; a != nil {
-				if _, due := a.due[ch]; !due {
+				c, due := a.due[ch]
+				if !due {
 					a.cameLocked(ch, ev.Position)
 				}
 				h.enterLocked(a, ch)
+				if due && ev.Position < c.last {
+					a.due[ch] = c // They went and came again, which it is still to tell.
+				}
 			}
 		}
 	}

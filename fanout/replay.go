@@ -120,7 +120,8 @@ func (h *Hub) Watermark(p protocol.Position) {
 func (h *Hub) Applied() protocol.Position { return protocol.Position(h.log.applied.Load()) }
 
 // Behind lowers p, which was Applied, to the position up to which r was delivered everything: there may be topics that
-// were followed from below it and have not caught up yet.
+// were followed from below it and have not caught up yet. A channel that is due is one of them, or is not even followed
+// yet, and nobody is in it before it has told so.
 func (h *Hub) Behind(r Receiver, p protocol.Position) protocol.Position {
 	l := h.log
 	h.mu.RLock()
@@ -128,7 +129,13 @@ func (h *Hub) Behind(r Receiver, p protocol.Position) protocol.Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := h.sessions[r]
-	if s == nil || len(l.catching) == 0 {
+	if s == nil {
+		return p
+	}
+	for _, c := range s.audience.due {
+		p = min(p, max(c.first, 1)-1)
+	}
+	if len(l.catching) == 0 {
 		return p
 	}
 	for _, t := range s.audience.topics() {
@@ -284,6 +291,7 @@ func (h *Hub) joined(ev *protocol.Event) {
 			return
 		}
 		_, in := a.channels[e.Channel]
+		c, due := a.due[e.Channel]
 		if e.Op == protocol.OpMemberAdded {
 			delete(a.due, e.Channel)
 		} // Else what the channel is still to tell, of the time before, stays due: should that be lost, they must hear so.
@@ -300,7 +308,11 @@ func (h *Hub) joined(ev *protocol.Event) {
 		log := h.log.topics[protocol.Topic(e.Channel)]
 		if log == nil || log.last < ev.Position {
 			h.log.mu.Unlock()
-			lost := a.dueLocked(e.Channel)
+			if !due {
+				c.first = ev.Position
+			}
+			c.last = ev.Position
+			lost := a.dueLocked(e.Channel, c)
 			h.mu.Unlock()
 			for _, r := range lost {
 				h.lost(r)

@@ -180,6 +180,36 @@ func TestBehind_WaitsForTopicsThatCatchUp(t *testing.T) {
 	}
 }
 
+// TestBehind_WaitsForChannelsThatAreDue: UA's own topic has put UA into C1 at 6, and everything else up to 10 has come. C1 is
+// followed only now and has told of nothing yet, so UA was not in its audience, and the token covered what UA had not heard.
+func TestBehind_WaitsForChannelsThatAreDue(t *testing.T) {
+	f := newFixture(t)
+	f.Followed("UA", 0, 0)
+	a := f.attach("UA", protocol.RoleMember)
+	behind := func(when string, want protocol.Position) {
+		t.Helper()
+		if p := f.Behind(a, f.Applied()); p != want {
+			t.Errorf("%s: served up to %d, want %d", when, p, want)
+		}
+	}
+	f.Publish(say("UA", 6, added("C1", "UA")))
+	f.Watermark(10)
+	behind("C1 is not followed yet", 5)
+	f.Followed("C1", 0, 5)
+	behind("C1 is followed", 5)
+	f.Publish(say("UA", 7, removed("C1", "UA")))
+	f.Publish(say("UA", 8, added("C1", "UA")))
+	behind("UA went and came again", 5)
+	f.Publish(say("C1", 6, added("C1", "UA")))
+	behind("C1 has told of the first coming", 5)
+	f.Publish(say("C1", 7, removed("C1", "UA")))
+	behind("C1 has told of the going", 5)
+	f.Publish(say("C1", 8, added("C1", "UA")))
+	behind("C1 has more to tell", 5)
+	f.Watermark(10)
+	behind("C1 has caught up", 10)
+}
+
 // TestPublish_JoinThatTheChannelToldFirst: C1's event that adds UA is published, then UA's first session attaches while
 // the user state does not know of it, then UA's own event tells of it. The channel's event had put nobody into C1, so UA
 // heard nothing of C1 for as long as the session lasted.
