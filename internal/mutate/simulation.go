@@ -81,6 +81,9 @@ var simulation = []mutation{
 	{"fanout: topics that catch up are not waited for", []edit{{
 		"fanout/replay.go", "			p = min(p, from)\n", "			_ = from\n",
 	}}},
+	{"fanout: channels that are due are not waited for", []edit{{
+		"fanout/replay.go", "		p = min(p, max(c.first, 1)-1)\n", "		_ = c\n",
+	}}},
 	{"node: sessions hear of an event before the cache does", []edit{{
 		"node/sink.go", "	var change cache.Change\n	s.n.hub.PublishAfter(func() {\n		change = s.n.cache.Apply(ev)\n		s.n.query.Moved(change, ev.Position)\n	}, ev)\n",
 		"	s.n.hub.PublishAfter(func() {}, ev)\n	time.Sleep(3 * time.Millisecond)\n	var change cache.Change = s.n.cache.Apply(ev)\n	s.n.query.Moved(change, ev.Position)\n",

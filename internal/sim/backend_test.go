@@ -19,7 +19,7 @@ type backend struct {
 	when     []time.Time // when[p-1] is the time of commit p
 	// replayFrom: subscriptions below it are answered with reset. Raised at random.
 	replayFrom protocol.Position
-	late       protocol.Topic // held back on all streams; "" for none
+	trouble    trouble
 
 	accounts map[protocol.UserID]*account
 	people   []protocol.UserID // all users, in order
@@ -32,6 +32,15 @@ type backend struct {
 	commits  int                                  // channels and tokens are numbered by it
 	streams  map[*stream]struct{}
 	born     time.Time // when the world began
+}
+
+// trouble is what a script does to the backend: all of it is within the contract.
+type trouble struct {
+	late    protocol.Topic     // held back on all streams above lateAt; "" for none
+	lateAt  protocol.Position  // see late
+	aside   protocol.Topic     // subscriptions of it are not answered; "" for none
+	replays time.Duration      // before each event that is replayed for a subscription
+	replica *protocol.Position // tokens are identified as of then, not now; nil for none
 }
 
 // account is one user.

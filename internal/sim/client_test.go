@@ -33,6 +33,8 @@ type client struct {
 	resume  string
 	opening bool
 	asked   int
+	// ticketed, if a script has set it, is called between the ticket and the socket.
+	ticketed func()
 	// waiting are queries on the socket, by id.
 	waiting map[int]func(raw []byte)
 }
@@ -135,6 +137,9 @@ func (c *client) connect() {
 			return
 		}
 		address = strings.ReplaceAll(text(raw, "url"), `\/`, "/")
+		if c.ticketed != nil {
+			c.ticketed()
+		}
 	}
 	dialer := websocket.Dialer{
 		NetDialContext:   func(ctx context.Context, _, _ string) (net.Conn, error) { return n.dial(ctx, c.name) },

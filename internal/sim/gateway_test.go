@@ -29,7 +29,8 @@ type gateway struct {
 	wg       sync.WaitGroup
 
 	mu      sync.Mutex
-	down    bool // answers 503
+	down    bool                     // answers 503
+	slow    map[string]time.Duration // scripts: how long answers of a call are on their way
 	streams int
 	// when a call is to be answered late; guarded by mu.
 	rnd *rand.Rand
@@ -88,6 +89,10 @@ func (g *gateway) serve(ctx *fasthttp.RequestCtx) {
 	}
 	status, answer := g.load(name, ctx.PostBody())
 	g.pause() // The answer is as of then: it may be old when it comes.
+	g.mu.Lock()
+	slow := g.slow[name]
+	g.mu.Unlock()
+	time.Sleep(slow)
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("application/json")
 	ctx.SetBody(protocol.MustMarshal(answer))
@@ -113,8 +118,11 @@ func (g *gateway) load(name string, body []byte) (int, any) {
 		var req protocol.IdentifyRequest
 		_ = json.Unmarshal(body, &req)
 		a := protocol.IdentifyAnswer{Position: b.position}
+		if b.trouble.replica != nil {
+			a.Position = *b.trouble.replica
+		}
 		for _, token := range req.Tokens {
-			a.Identities = append(a.Identities, b.identityLocked(token))
+			a.Identities = append(a.Identities, b.identityAtLocked(token, a.Position))
 		}
 		return 200, a
 	case protocol.CallBoot:
@@ -155,13 +163,18 @@ func (g *gateway) load(name string, body []byte) (int, any) {
 }
 
 func (b *backend) identityLocked(token string) protocol.Identity {
+	return b.identityAtLocked(token, b.position)
+}
+
+// identityAtLocked is who the bearer of a token is, if it was not revoked up to p.
+func (b *backend) identityAtLocked(token string, p protocol.Position) protocol.Identity {
 	l := b.logins[token]
 	switch {
 	case l == nil:
 		return protocol.Identity{Error: protocol.CodeInvalidAuth}
 	case b.accounts[l.user].shape.Deleted:
 		return protocol.Identity{Error: protocol.CodeAccountInactive}
-	case l.revoked != 0:
+	case l.revoked != 0 && l.revoked <= p:
 		return protocol.Identity{Error: protocol.CodeTokenRevoked}
 	}
 	u := &b.accounts[l.user].shape

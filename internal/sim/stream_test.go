@@ -31,6 +31,7 @@ type stream struct {
 	// Guarded by backend.mu.
 	cursors map[protocol.Topic]*cursor
 	answers []protocol.StreamFrame
+	aside   []protocol.TopicState // subscriptions that wait; no ping is answered meanwhile
 }
 
 // cursor is where a subscription stands: the next event to be taken is topics[topic][next]; it began at first, and what
@@ -110,6 +111,10 @@ func (s *stream) read() {
 		switch f.Type {
 		case protocol.StreamSubscribe:
 			for _, ts := range f.Topics {
+				if ts.Topic == s.b.trouble.aside {
+					s.aside = append(s.aside, ts)
+					continue
+				}
 				s.subscribe(ts)
 			}
 		case protocol.StreamUnsubscribe:
@@ -117,7 +122,9 @@ func (s *stream) read() {
 				delete(s.cursors, ts.Topic)
 			}
 		case protocol.StreamPing:
-			s.answers = append(s.answers, protocol.StreamFrame{Type: protocol.StreamPong, ID: f.ID})
+			if len(s.aside) == 0 {
+				s.answers = append(s.answers, protocol.StreamFrame{Type: protocol.StreamPong, ID: f.ID})
+			}
 		case protocol.StreamPublish:
 			for _, ev := range f.Events {
 				for other := range s.b.streams {
@@ -193,7 +200,11 @@ func (s *stream) write() {
 				return
 			}
 		}
-		if !s.sendEvents(events) {
+		wait := time.Duration(0)
+		if len(answers) > 0 {
+			wait = s.b.replayTime()
+		}
+		if !s.sendEvents(events, wait) {
 			return
 		}
 		if at > said || len(answers) > 0 {
@@ -215,9 +226,11 @@ func (s *stream) take() (answers []protocol.StreamFrame, events []batch, at prot
 	held := s.b.position
 	for _, topic := range slices.Sorted(maps.Keys(s.cursors)) {
 		c, log := s.cursors[topic], s.b.topics[topic]
-		if topic == s.b.late && c.next < len(log) {
-			held = min(held, log[c.next].Position-1)
-			continue
+		if topic == s.b.trouble.late {
+			if i := slices.IndexFunc(log[c.next:], func(ev *protocol.Event) bool { return ev.Position > s.b.trouble.lateAt }); i >= 0 {
+				log = log[:c.next+i]
+				held = min(held, s.b.topics[topic][len(log)].Position-1)
+			}
 		}
 		if c.next < len(log) {
 			events = append(events, batch{c, log[c.next:]})
@@ -227,13 +240,19 @@ func (s *stream) take() (answers []protocol.StreamFrame, events []batch, at prot
 	return answers, events, held
 }
 
-// sendEvents sends the events of several topics, mixed, in frames of a few.
-func (s *stream) sendEvents(topics []batch) bool {
+// sendEvents sends the events of several topics, mixed, in frames of a few; if it is to wait, each by itself and after a
+// while.
+func (s *stream) sendEvents(topics []batch, wait time.Duration) bool {
 	repeats, shuffle := s.faults.stream()
 	for len(topics) > 0 {
 		var frame []*protocol.Event
 		var from []*cursor
-		for n := 1 + s.rnd.IntN(4); n > 0 && len(topics) > 0; n-- {
+		n := 1 + s.rnd.IntN(4)
+		if wait > 0 {
+			time.Sleep(wait)
+			n = 1
+		}
+		for ; n > 0 && len(topics) > 0; n-- {
 			i := 0
 			if shuffle {
 				i = s.rnd.IntN(len(topics))
