@@ -2,7 +2,10 @@ package fanout
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
 
 	"flannel/protocol"
 )
@@ -50,4 +53,57 @@ func BenchmarkAttach(b *testing.B) {
 		f.Attach(r, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true })
 		f.Detach(r)
 	}
+}
+
+// idleSessions of as many users, each in idlePlaces of idleChannels, are a full node whose clients are quiet.
+const (
+	idleSessions = 15_000
+	idleChannels = 2000
+	idlePlaces   = 100
+)
+
+// What a full node's sessions cost the hub: some hundred bytes, and about ten for each channel that a user is in.
+func BenchmarkAttach_Bytes(b *testing.B) {
+	for b.Loop() {
+		f := newFixture(b)
+		rnd := rand.New(rand.NewPCG(1, 2))
+		sessions := make([]null, idleSessions)
+		names := make([]protocol.ChannelID, idleChannels)
+		for i := range names {
+			names[i] = protocol.ChannelID(fmt.Sprintf("C%010d", i))
+		}
+		channels := make([]protocol.ChannelID, idlePlaces)
+		before := heapBytes()
+		var spent, gone time.Duration
+		for i := range sessions {
+			user := protocol.UserID(fmt.Sprintf("U%010d", i))
+			for j, ch := range rnd.Perm(idleChannels)[:idlePlaces] {
+				channels[j] = names[ch]
+			}
+			sessions[i].user = user
+			id := protocol.Identity{User: user, Workspace: "T1", Workspaces: []protocol.WorkspaceID{"T1"}, Role: protocol.RoleMember}
+			start := time.Now()
+			f.Attach(&sessions[i], id, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true })
+			spent += time.Since(start)
+		}
+		f.door.told()
+		b.ReportMetric(float64(heapBytes()-before)/idleSessions, "B/session")
+		b.ReportMetric(float64(spent.Nanoseconds())/idleSessions, "ns/attach")
+		for i := range sessions {
+			start := time.Now()
+			f.Detach(&sessions[i])
+			gone += time.Since(start)
+		}
+		b.ReportMetric(float64(gone.Nanoseconds())/idleSessions, "ns/detach")
+		runtime.KeepAlive(f)
+	}
+}
+
+// heapBytes returns what is on the heap, without garbage.
+func heapBytes() uint64 {
+	runtime.GC()
+	runtime.GC() // Once more for what had a finalizer, or was in a pool.
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

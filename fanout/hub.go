@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"flannel/internal/numset"
 	"flannel/protocol"
 )
 
@@ -79,15 +81,23 @@ type Hub struct {
 	ask        []*audience  // scratch: who hears it if Allow says so
 	watchers   []Receiver   // scratch: who hears a change of presence
 
-	// mu guards everything below. Every audience in channels or workspaces is in users, and has a session.
-	mu         sync.RWMutex
-	sessions   map[Receiver]*session
-	users      map[protocol.UserID]*audience
-	channels   map[protocol.ChannelID]map[*audience]struct{}
-	workspaces map[protocol.WorkspaceID]map[*audience]struct{}
-	watched    map[protocol.UserID]*watch
-	active     map[protocol.UserID]struct{} // of watched, those whose last state is active
-	idle       int                          // of watched, those that nobody watches
+	// mu guards everything below. Every audience in a crowd is in users, and has a session.
+	mu        sync.RWMutex
+	sessions  map[Receiver]*session
+	users     map[protocol.UserID]*audience
+	audiences numset.Slots[*audience]
+	topics    map[protocol.Topic]*crowd // those of channels and workspaces that have somebody
+	crowds    numset.Slots[*crowd]
+	watched   map[protocol.UserID]*watch
+	active    map[protocol.UserID]struct{} // of watched, those whose last state is active
+	idle      int                          // of watched, those that nobody watches
+}
+
+// crowd is who hears of a channel or a workspace. It exists while there is somebody.
+type crowd struct {
+	topic  protocol.Topic
+	number uint32
+	in     numset.Set // of audiences
 }
 
 // session is what the hub knows of one receiver.
@@ -100,11 +110,11 @@ type session struct {
 
 // audience is one user with their sessions. sessions does not change, but is replaced.
 type audience struct {
-	user       protocol.UserID
-	role       protocol.Role
-	sessions   []Receiver
-	channels   map[protocol.ChannelID]struct{}
-	workspaces []protocol.WorkspaceID
+	user     protocol.UserID
+	role     protocol.Role
+	sessions []Receiver
+	crowds   []uint32 // sorted: those that the user is in. A map of names costs a quiet user a hundred bytes for each
+	number   uint32
 	// due has the channels that the user's own topic has put them into, and whose own event is still to come: also if it
 	// has taken them out again. At most maxDue: see dueLocked.
 	due map[protocol.ChannelID]comings
@@ -121,10 +131,7 @@ func New(o Options) *Hub {
 	h := &Hub{
 		allow: o.Allow, presence: o.Presence, hears: o.Hears, unsure: o.Unsure, lost: o.Lost, logger: o.Log, log: newReplayLog(o.Config, o.Now),
 		sessions: make(map[Receiver]*session), users: make(map[protocol.UserID]*audience),
-		channels:   make(map[protocol.ChannelID]map[*audience]struct{}),
-		workspaces: make(map[protocol.WorkspaceID]map[*audience]struct{}),
-		watched:    make(map[protocol.UserID]*watch),
-		active:     make(map[protocol.UserID]struct{}),
+		topics: make(map[protocol.Topic]*crowd), watched: make(map[protocol.UserID]*watch), active: make(map[protocol.UserID]struct{}),
 	}
 	h.metrics = newMetrics(o.Registerer, h)
 	return h
@@ -162,7 +169,8 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, now Standing) (first, ok 
 	a := h.users[id.User]
 	first = a == nil
 	if first {
-		a = &audience{user: id.User, channels: make(map[protocol.ChannelID]struct{})}
+		a = &audience{user: id.User, crowds: make([]uint32, 0, len(channels)+1+len(id.Workspaces))}
+		a.number = h.audiences.Add(a)
 		h.users[id.User] = a
 	}
 	a.role = role
@@ -173,15 +181,13 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, now Standing) (first, ok 
 	for _, ch := range channels {
 		h.enterLocked(a, ch)
 	}
-	for _, w := range append([]protocol.WorkspaceID{id.Workspace}, id.Workspaces...) {
-		if w == "" || slices.Contains(a.workspaces, w) {
-			continue
+	if id.Workspace != "" {
+		h.joinLocked(a, protocol.Topic(id.Workspace))
+	}
+	for _, w := range id.Workspaces {
+		if w != "" {
+			h.joinLocked(a, protocol.Topic(w))
 		}
-		a.workspaces = append(a.workspaces, w)
-		if h.workspaces[w] == nil {
-			h.workspaces[w] = make(map[*audience]struct{})
-		}
-		h.workspaces[w][a] = struct{}{}
 	}
 	return first, true
 }
@@ -207,15 +213,11 @@ func (h *Hub) Detach(r Receiver) {
 	a.sessions = slices.DeleteFunc(slices.Clone(a.sessions), func(other Receiver) bool { return other == r })
 	last := len(a.sessions) == 0
 	if last {
-		for ch := range a.channels {
-			h.leaveLocked(a, ch)
-		}
-		for _, w := range a.workspaces {
-			if delete(h.workspaces[w], a); len(h.workspaces[w]) == 0 {
-				delete(h.workspaces, w)
-			}
+		for _, x := range a.crowds {
+			h.partLocked(h.crowds.At(x), a)
 		}
 		delete(h.users, a.user)
+		h.audiences.Free(a.number)
 	}
 	h.mu.Unlock()
 	for _, user := range lonely {
@@ -255,9 +257,12 @@ func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
 	}
 	switch protocol.KindOf(protocol.ObjectID(t)) {
 	case protocol.KindChannel:
-		for a := range h.channels[protocol.ChannelID(t)] {
-			lost = append(lost, a.sessions...)
-			h.leaveLocked(a, protocol.ChannelID(t))
+		if c := h.topics[t]; c != nil {
+			for _, x := range c.in.List() {
+				a := h.audiences.At(x)
+				lost = append(lost, a.sessions...)
+				h.leaveLocked(a, protocol.ChannelID(t))
+			}
 		}
 		for _, a := range h.users {
 			if _, due := a.due[protocol.ChannelID(t)]; due {
@@ -270,7 +275,7 @@ func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
 			lost = a.sessions
 		}
 	case protocol.KindWorkspace:
-		for a := range h.workspaces[protocol.WorkspaceID(t)] {
+		for a := range h.crowdLocked(t) {
 			lost = append(lost, a.sessions...)
 		}
 	}
@@ -346,18 +351,56 @@ func (a *audience) dueLocked(ch protocol.ChannelID, c comings) (lost []Receiver)
 
 func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {
 	delete(a.due, ch)
-	a.channels[ch] = struct{}{}
-	in := h.channels[ch]
-	if in == nil {
-		in = make(map[*audience]struct{})
-		h.channels[ch] = in
-	}
-	in[a] = struct{}{}
+	h.joinLocked(a, protocol.Topic(ch))
 }
 
 func (h *Hub) leaveLocked(a *audience, ch protocol.ChannelID) {
-	delete(a.channels, ch)
-	if delete(h.channels[ch], a); len(h.channels[ch]) == 0 {
-		delete(h.channels, ch)
+	c := h.topics[protocol.Topic(ch)]
+	if c == nil {
+		return
 	}
+	a.crowds, _ = numset.Delete(a.crowds, c.number)
+	h.partLocked(c, a)
+}
+
+// joinLocked puts a user among those who hear of a topic.
+func (h *Hub) joinLocked(a *audience, t protocol.Topic) {
+	c := h.topics[t]
+	if c == nil {
+		c = &crowd{topic: t}
+		c.number = h.crowds.Add(c)
+		h.topics[t] = c
+	}
+	if c.in.Add(a.number) {
+		a.crowds, _ = numset.Insert(a.crowds, c.number)
+	}
+}
+
+// partLocked takes a user out of a crowd; the caller takes it out of theirs.
+func (h *Hub) partLocked(c *crowd, a *audience) {
+	if c.in.Remove(a.number) && c.in.Empty() {
+		delete(h.topics, c.topic)
+		h.crowds.Free(c.number)
+	}
+}
+
+// crowdLocked goes through those who hear of a channel or a workspace. They must not change meanwhile.
+func (h *Hub) crowdLocked(t protocol.Topic) iter.Seq[*audience] {
+	return func(yield func(*audience) bool) {
+		c := h.topics[t]
+		if c == nil {
+			return
+		}
+		for x := range c.in.All() {
+			if !yield(h.audiences.At(x)) {
+				return
+			}
+		}
+	}
+}
+
+// inLocked reports whether a user hears of a channel.
+func (h *Hub) inLocked(a *audience, ch protocol.ChannelID) bool {
+	c := h.topics[protocol.Topic(ch)]
+	return c != nil && c.in.Has(a.number)
 }

@@ -317,8 +317,8 @@ func TestAttach_ReportsFirstAndLastSession(t *testing.T) {
 	f.Publish(message("T1", "y"))
 	f.Publish(message("UA", "y"))
 	wantHeard(t, a2)
-	if f.Len() != 0 || len(f.users)+len(f.channels)+len(f.workspaces)+len(f.sessions) != 0 {
-		t.Errorf("something is left: %d sessions, %d users, %d channels, %d workspaces", f.Len(), len(f.users), len(f.channels), len(f.workspaces))
+	if f.Len() != 0 || len(f.users)+f.audiences.Len()+len(f.topics)+f.crowds.Len()+len(f.sessions) != 0 {
+		t.Errorf("something is left: %d sessions, %d users, %d topics, %d numbers", f.Len(), len(f.users), len(f.topics), f.audiences.Len()+f.crowds.Len())
 	}
 }
 
@@ -415,7 +415,7 @@ func TestHub_Concurrent(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if f.Len() != 0 || len(f.channels) != 0 {
-		t.Errorf("%d sessions, %d channels are left", f.Len(), len(f.channels))
+	if f.Len() != 0 || len(f.topics) != 0 {
+		t.Errorf("%d sessions, %d topics are left", f.Len(), len(f.topics))
 	}
 }

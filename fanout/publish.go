@@ -29,7 +29,7 @@ func (h *Hub) PublishAfter(apply func(), ev *protocol.Event) {
 		h.mu.RUnlock()
 	case protocol.KindWorkspace:
 		h.mu.RLock()
-		for a := range h.workspaces[protocol.WorkspaceID(ev.Topic)] {
+		for a := range h.crowdLocked(ev.Topic) {
 			if a.role.Full() {
 				h.choose(a, ev)
 			} else {
@@ -52,7 +52,7 @@ func (h *Hub) chooseChannel(ev *protocol.Event) {
 	ch := protocol.ChannelID(ev.Topic)
 	if !movesMembers(ev) {
 		h.mu.RLock()
-		for a := range h.channels[ch] {
+		for a := range h.crowdLocked(ev.Topic) {
 			h.choose(a, ev)
 		}
 		h.mu.RUnlock()
@@ -74,7 +74,7 @@ func (h *Hub) chooseChannel(ev *protocol.Event) {
 			}
 		}
 	}
-	for a := range h.channels[ch] {
+	for a := range h.crowdLocked(ev.Topic) {
 		h.choose(a, ev)
 	}
 	for i := range ev.Effects {

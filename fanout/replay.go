@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"iter"
 	"slices"
 	"sort"
 	"sync"
@@ -138,7 +139,7 @@ func (h *Hub) Behind(r Receiver, p protocol.Position) protocol.Position {
 	if len(l.catching) == 0 {
 		return p
 	}
-	for _, t := range s.audience.topics() {
+	for t := range h.topicsLocked(s.audience) {
 		if from, behind := l.catching[t]; behind {
 			p = min(p, from)
 		}
@@ -248,7 +249,7 @@ func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now Standing, since 
 	h.mu.RLock()
 	h.log.mu.Lock()
 	if s := h.sessions[r]; s != nil {
-		for _, t := range s.audience.topics() {
+		for t := range h.topicsLocked(s.audience) {
 			pasts = append(pasts, h.log.pastLocked(t, since))
 		}
 	}
@@ -261,17 +262,18 @@ func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now Standing, since 
 	return pasts, ok
 }
 
-// topics returns the topics that concern a user: their own, their workspaces', their channels'. It wants Hub.mu.
-func (a *audience) topics() []protocol.Topic {
-	list := make([]protocol.Topic, 0, 1+len(a.workspaces)+len(a.channels))
-	list = append(list, protocol.Topic(a.user))
-	for _, w := range a.workspaces {
-		list = append(list, protocol.Topic(w))
+// topicsLocked goes through the topics that concern a user: their own, their workspaces', their channels'.
+func (h *Hub) topicsLocked(a *audience) iter.Seq[protocol.Topic] {
+	return func(yield func(protocol.Topic) bool) {
+		if !yield(protocol.Topic(a.user)) {
+			return
+		}
+		for _, x := range a.crowds {
+			if !yield(h.crowds.At(x).topic) {
+				return
+			}
+		}
 	}
-	for ch := range a.channels {
-		list = append(list, protocol.Topic(ch))
-	}
-	return list
 }
 
 // joined is told of an event of a user's own topic that adds them to channels. As a rule the channel's own event comes
@@ -290,7 +292,7 @@ func (h *Hub) joined(ev *protocol.Event) {
 			h.mu.Unlock()
 			return
 		}
-		_, in := a.channels[e.Channel]
+		in := h.inLocked(a, e.Channel)
 		c, due := a.due[e.Channel]
 		if e.Op == protocol.OpMemberAdded {
 			delete(a.due, e.Channel)

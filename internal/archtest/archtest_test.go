@@ -38,15 +38,15 @@ var plan = map[string]room{
 	"affinity": {purpose: "which node owns a workspace"},
 	"cache": {
 		purpose: "versioned objects, user states, member sets",
-		imports: []string{"protocol"},
+		imports: []string{"protocol", "internal/numset"},
 	},
 	"query": {
 		purpose: "answers reads: boot, counts, the edge query API, visibility",
-		imports: []string{"protocol", "cache"},
+		imports: []string{"protocol", "cache", "internal/numset"},
 	},
 	"fanout": {
 		purpose: "who wants what: topics, ordered delivery, presence interest",
-		imports: []string{"protocol"},
+		imports: []string{"protocol", "internal/numset"},
 	},
 	"upstream": {
 		purpose: "this node's relationship with a backend",

@@ -55,8 +55,8 @@ var visibility = []mutation{
 		"e.Op == protocol.OpMemberRemoved && e.Channel == ch {\n			if a := h.users[e.User]; a != nil && false {",
 	}}},
 	{"who is removed misses the removal", []edit{{
-		"fanout/publish.go", "for a := range h.channels[ch] {\n		h.choose(a, ev)\n	}\n	for i",
-		"for a := range h.channels[ch] {\n		if !leaves(ev, a.user) {\n			h.choose(a, ev)\n		}\n	}\n	for i",
+		"fanout/publish.go", "for a := range h.crowdLocked(ev.Topic) {\n		h.choose(a, ev)\n	}\n	for i",
+		"for a := range h.crowdLocked(ev.Topic) {\n		if !leaves(ev, a.user) {\n			h.choose(a, ev)\n		}\n	}\n	for i",
 	}, {
 		"fanout/publish.go", "func (h *Hub) choose(a *audience",
 		"func leaves(ev *protocol.Event, user protocol.UserID) bool {\n	for i := range ev.Effects {\n		if ev.Effects[i].Op == protocol.OpMemberRemoved && ev.Effects[i].User == user {\n			return true\n		}\n	}\n	return false\n}\n\nfunc (h *Hub) choose(a *audience",
