@@ -140,7 +140,7 @@ type Service struct {
 	// mu guards held: the topics that are followed for each user. A topic is in a user's entry exactly while the loader
 	// holds one reference for it. Never held across a call that may block.
 	mu   sync.Mutex
-	held map[protocol.UserID]*holding
+	held held
 	// leaving has what is given back when Reached says so.
 	leaving []leaving
 }
@@ -160,7 +160,7 @@ func New(o Options) (*Service, error) {
 		unkept:      unkept[protocol.ChannelID]{now: o.Now},
 		indexes:     newIndexes(o.Now),
 		enumeration: newEnumeration(o.Config.EnumerationLimit, o.Now),
-		held:        make(map[protocol.UserID]*holding),
+		held:        newHeld(),
 	}, nil
 }
 

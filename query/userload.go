@@ -15,13 +15,6 @@ import (
 // events of one user's topics, so a third is never needed while the backend is well.
 const maxOutrun = 3
 
-// holding is what is followed for one user. Guarded by Service.mu.
-type holding struct {
-	topics  []protocol.Topic // sorted
-	user    *cache.User      // the state that needs them; nil before the first load
-	loading bool             // a load uses them: Drop must leave them alone
-}
-
 // User returns the user's state, loaded and followed. While the stream is down it may be stale, which Answer and Query
 // know to handle; a user who is not loaded is then CodeUnavailable.
 func (s *Service) User(ctx context.Context, id protocol.Identity) (*cache.User, error) {
@@ -64,10 +57,10 @@ func (s *Service) userFrom(ctx context.Context, id protocol.Identity, from *prot
 // that it lists from its position on. What it followed stays followed if it succeeds, or if an older state needs it.
 func (s *Service) loadUser(ctx context.Context, id protocol.Identity, from *protocol.Position) (u *cache.User, err error) {
 	s.mu.Lock()
-	h := s.held[id.User]
+	h := s.held.of[id.User]
 	if h == nil {
 		h = new(holding)
-		s.held[id.User] = h
+		s.held.of[id.User] = h
 	}
 	h.loading = true
 	s.mu.Unlock()
@@ -198,7 +191,7 @@ func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.Topi
 	var missing []protocol.TopicState
 	s.mu.Lock()
 	for _, t := range topics {
-		if !h.has(t.Topic) {
+		if !s.held.has(h, t.Topic) {
 			missing = append(missing, t)
 		}
 	}
@@ -211,8 +204,9 @@ func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.Topi
 	}
 	var twice []protocol.Topic
 	s.mu.Lock()
+	h.topics = slices.Grow(h.topics, len(missing)) // Exactly that, as a rule: nothing is added for most users.
 	for _, t := range missing {
-		if !h.add(t.Topic) { // Moved was faster.
+		if !s.held.add(h, t.Topic) { // Moved was faster.
 			twice = append(twice, t.Topic)
 		}
 	}
@@ -226,31 +220,19 @@ func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.Topi
 // across the snapshot, which puts every change either into it or after it.
 func (s *Service) reconcile(ctx context.Context, h *holding, u *cache.User, from protocol.Position) error {
 	for {
-		var missing []protocol.TopicState
-		var gone []protocol.Topic
 		s.mu.Lock()
 		h.user = u
-		member := make(map[protocol.Topic]bool)
-		for _, m := range u.Memberships() {
-			t := protocol.Topic(m.Channel)
-			member[t] = true
-			if !h.has(t) {
-				missing = append(missing, protocol.TopicState{Topic: t, Position: &from})
-			}
-		}
-		h.topics = slices.DeleteFunc(h.topics, func(t protocol.Topic) bool {
-			leave := isChannel(t) && !member[t]
-			if leave {
-				gone = append(gone, t)
-			}
-			return leave
-		})
+		gone, missing := s.held.keep(h, u.Channels())
 		s.mu.Unlock()
 		s.unfollow(gone)
 		if len(missing) == 0 {
 			return nil
 		}
-		if err := s.follow(ctx, h, missing); err != nil {
+		states := make([]protocol.TopicState, len(missing))
+		for i, t := range missing {
+			states[i] = protocol.TopicState{Topic: t, Position: &from}
+		}
+		if err := s.follow(ctx, h, states); err != nil {
 			return err
 		}
 	}
@@ -268,8 +250,7 @@ func (s *Service) loaded(user protocol.UserID, h *holding, u *cache.User) {
 	h.loading = false
 	var back []protocol.Topic
 	if u == nil && h.user == nil {
-		back = h.topics
-		delete(s.held, user)
+		back = s.held.forget(user, h)
 	}
 	s.mu.Unlock()
 	s.unfollow(back)
@@ -290,17 +271,17 @@ func (s *Service) Moved(c cache.Change, at protocol.Position) {
 	var back []protocol.Topic
 	s.mu.Lock()
 	for _, j := range c.Joined {
-		if h := s.held[j.User]; h != nil && h.add(protocol.Topic(j.Channel)) {
+		if h := s.held.of[j.User]; h != nil && s.held.add(h, protocol.Topic(j.Channel)) {
 			follow = append(follow, protocol.TopicState{Topic: protocol.Topic(j.Channel), Position: &at})
 		}
 	}
 	for _, l := range c.Left {
-		if h := s.held[l.User]; h != nil && h.remove(protocol.Topic(l.Channel)) {
+		if h := s.held.of[l.User]; h != nil && s.held.remove(h, protocol.Topic(l.Channel)) {
 			back = s.leaveLocked(back, leaving{protocol.Topic(l.Channel), above, s.now()})
 		}
 	}
 	for _, p := range c.Passed { // The user's sessions are still to hear what happened while they were in.
-		if s.held[p.User] != nil {
+		if s.held.of[p.User] != nil {
 			follow = append(follow, protocol.TopicState{Topic: protocol.Topic(p.Channel), Position: &at})
 			back = s.leaveLocked(back, leaving{protocol.Topic(p.Channel), p.Until, s.now()})
 		}
@@ -367,41 +348,12 @@ func (s *Service) Reached(p protocol.Position) {
 func (s *Service) Drop(u *cache.User) {
 	var back []protocol.Topic
 	s.mu.Lock()
-	if h := s.held[u.ID()]; h != nil && h.user == u {
+	if h := s.held.of[u.ID()]; h != nil && h.user == u {
 		h.user = nil
 		if !h.loading { // Else the load that runs takes them over, or gives them back.
-			back = h.topics
-			delete(s.held, u.ID())
+			back = s.held.forget(u.ID(), h)
 		}
 	}
 	s.mu.Unlock()
 	s.unfollow(back)
-}
-
-// isChannel reports whether t is the topic of a channel.
-func isChannel(t protocol.Topic) bool {
-	return protocol.KindOf(protocol.ObjectID(t)) == protocol.KindChannel
-}
-
-func (h *holding) has(t protocol.Topic) bool {
-	_, ok := slices.BinarySearch(h.topics, t)
-	return ok
-}
-
-// add reports whether t was not there.
-func (h *holding) add(t protocol.Topic) bool {
-	i, ok := slices.BinarySearch(h.topics, t)
-	if !ok {
-		h.topics = slices.Insert(h.topics, i, t)
-	}
-	return !ok
-}
-
-// remove reports whether t was there.
-func (h *holding) remove(t protocol.Topic) bool {
-	i, ok := slices.BinarySearch(h.topics, t)
-	if ok {
-		h.topics = slices.Delete(h.topics, i, i+1)
-	}
-	return ok
 }

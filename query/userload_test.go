@@ -144,8 +144,8 @@ func TestUser_FollowsAndGivesBack(t *testing.T) {
 	if got := w.followed(); len(got) != 0 {
 		t.Errorf("dropped, but followed: %s", got)
 	}
-	if len(w.service.held) != 0 {
-		t.Errorf("held: %v", w.service.held)
+	if h := &w.service.held; len(h.of)+len(h.numbers)+h.topics.Len() != 0 {
+		t.Errorf("held: %v", h)
 	}
 }
 
