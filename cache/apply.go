@@ -87,7 +87,7 @@ func (c *Cache) applyEffect(t *topic, e *protocol.Effect, p protocol.Position, n
 				move := Move{User: u.id, Channel: e.Channel}
 				if c.join(u, e.Membership, p) {
 					change.Joined = append(change.Joined, move)
-				} else if u.member(e.Channel) == nil {
+				} else if _, in := u.find(e.Channel); !in {
 					change.Passed = append(change.Passed, Passage{move, max(u.at, u.left[e.Channel])})
 				}
 			}

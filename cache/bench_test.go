@@ -1,8 +1,12 @@
 package cache
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
 
 	"flannel/protocol"
 )
@@ -136,4 +140,57 @@ func BenchmarkIdentity(b *testing.B) {
 			b.Fatal("lost")
 		}
 	}
+}
+
+// idleUsers, each in idlePlaces of idleChannels, are a full node whose clients are quiet.
+const (
+	idleUsers    = 15_000
+	idleChannels = 2000
+	idlePlaces   = 100
+)
+
+// What the states of a full node's users cost, each loaded for itself as from a backend, with topics and seats: some
+// hundred bytes, and tens of bytes for each channel that a user is in.
+func BenchmarkUser_Bytes(b *testing.B) {
+	for b.Loop() {
+		f := newFixture(b)
+		f.follow(1, ws)
+		for i := range idleChannels {
+			f.follow(1, protocol.Topic(fmt.Sprintf("C%010d", i)))
+		}
+		rnd := rand.New(rand.NewPCG(1, 2))
+		before := heapBytes()
+		var spent time.Duration
+		for i := range idleUsers {
+			user := protocol.UserID(fmt.Sprintf("U%010d", i))
+			boot := bootOf(user)
+			for _, ch := range rnd.Perm(idleChannels)[:idlePlaces] {
+				m := place(protocol.ChannelID(fmt.Sprintf("C%010d", ch)))
+				m.LastRead, m.Latest, m.Updated = "1795457999.000100", "1795458000.000200", protocol.Version(1795457000000+ch)
+				boot.Memberships = append(boot.Memberships, m)
+			}
+			raw := protocol.MustMarshal(boot)
+			*boot = protocol.UserBoot{}
+			if err := json.Unmarshal(raw, boot); err != nil { // Nothing is shared, as in an answer.
+				b.Fatal(err)
+			}
+			f.follow(1, protocol.Topic(boot.User))
+			f.Hold(boot.User)
+			start := time.Now()
+			f.fillUser(b, boot, 2)
+			spent += time.Since(start)
+		}
+		b.ReportMetric(float64(heapBytes()-before)/idleUsers, "B/user")
+		b.ReportMetric(float64(spent.Nanoseconds())/idleUsers, "ns/fill")
+		runtime.KeepAlive(f)
+	}
+}
+
+// heapBytes returns what is on the heap, without garbage.
+func heapBytes() uint64 {
+	runtime.GC()
+	runtime.GC() // Once more for what had a finalizer, or was in a pool.
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -92,7 +92,7 @@ func TestCache_Concurrent(t *testing.T) {
 			u.Memberships()
 			u.Prefs()
 			u.Role()
-			u.Self()
+			u.Version()
 			u.Usergroups()
 			u.Channels()
 			u.Topics()

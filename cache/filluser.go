@@ -3,7 +3,6 @@ package cache
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"flannel/protocol"
@@ -86,7 +85,17 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 		}
 	}
 	u := newUser(b, at, c.seats.get(b.User, now))
+	u.id = protocol.UserID(own.name) // The text that the stream has anyway.
+	if t := c.topic(protocol.Topic(b.Workspace)); t != nil {
+		u.workspace = protocol.WorkspaceID(t.name)
+	}
 	u.link, _ = own.tie()
+	if held {
+		u.number = old.number
+		c.held.Set(u.number, u)
+	} else {
+		u.number = c.held.Add(u)
+	}
 	for i := range b.Memberships {
 		c.addMember(u, &b.Memberships[i], at)
 	}
@@ -98,7 +107,9 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 		}
 		old.void.Store(true)
 		for _, m := range old.members {
-			c.unchannel(m)
+			if _, still := u.in(m.channel); !still {
+				c.unchannel(u, m.channel)
+			}
 		}
 	}
 	c.users.put(u.id, u)
@@ -107,12 +118,12 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 
 func newUser(b *protocol.UserBoot, at protocol.Position, s *seat) *User {
 	u := &User{
-		id: b.User, workspace: b.Workspace, at: at, seat: s, left: make(map[protocol.ChannelID]protocol.Position),
-		role: b.Role, prefs: b.Prefs, groups: slices.Sorted(slices.Values(b.Usergroups)),
-		members: make([]*member, 0, len(b.Memberships)),
+		id: b.User, workspace: b.Workspace, at: at, seat: s,
+		role: sameRole(b.Role), prefs: b.Prefs, groups: slices.Sorted(slices.Values(b.Usergroups)),
+		members: make([]member, 0, len(b.Memberships)),
 	}
 	if b.Self != nil {
-		u.self = *b.Self
+		u.version, u.covered = b.Self.Version, b.Self.Topic == protocol.Topic(u.workspace)
 	}
 	if len(u.prefs) == 0 {
 		u.prefs = []byte("{}")
@@ -129,14 +140,11 @@ func (c *Cache) detached(b *protocol.UserBoot, at protocol.Position, now int64) 
 	u := newUser(b, at, s)
 	u.void.Store(true)
 	for i := range b.Memberships {
-		place := &b.Memberships[i]
-		ch := &channel{id: place.Channel}
-		ch.state.Store(&channelState{latest: place.Latest, updated: place.Updated, archived: place.Archived})
-		u.members = append(u.members, &member{user: u, channel: ch, place: *place, at: at, readAt: at})
+		ch := newChannel(u.id, &b.Memberships[i])
+		ch.setLatest(b.Memberships[i].Latest)
+		ch.setLoaded(&b.Memberships[i])
+		u.place(ch, &b.Memberships[i])
 	}
-	slices.SortFunc(u.members, func(a, b *member) int {
-		return strings.Compare(string(a.place.Channel), string(b.place.Channel))
-	})
 	return u
 }
 
@@ -153,8 +161,12 @@ func (c *Cache) topicsAbove(b *protocol.UserBoot) []*topic {
 	if b.Self != nil {
 		add(b.Self.Topic)
 	}
+	last := b.Workspace
 	for i := range b.Memberships {
-		add(protocol.Topic(b.Memberships[i].Owner))
+		if owner := b.Memberships[i].Owner; owner != last { // Most are one workspace's.
+			add(protocol.Topic(owner))
+			last = owner
+		}
 	}
 	return above
 }
@@ -207,20 +219,27 @@ func (c *Cache) replayUser(u *User, own *topic, above []*topic) {
 			}
 		}
 	}
-	for _, m := range slices.Clone(u.members) {
-		c.replay(m)
-	}
-	for _, m := range u.members {
-		if m.link.topic != nil {
-			above = append(above, m.link.topic)
+	u.counts = true
+	for i := 0; i < len(u.members); {
+		if gone, _ := c.replay(u, u.members[i].channel); !gone {
+			i++
 		}
 	}
 	for _, t := range above {
-		for _, r := range t.since(u.at) {
-			for i := range r.effects {
-				if e := &r.effects[i]; e.Op == protocol.OpUpsert && e.Object != nil {
-					c.upsertState(u, e.Object)
-				}
+		c.replayObjects(u, t)
+	}
+	for i := range u.members {
+		if t := u.members[i].channel.topic; t != nil {
+			c.replayObjects(u, t)
+		}
+	}
+}
+
+func (c *Cache) replayObjects(u *User, t *topic) {
+	for _, r := range t.since(u.at) {
+		for i := range r.effects {
+			if e := &r.effects[i]; e.Op == protocol.OpUpsert && e.Object != nil {
+				c.upsertState(u, e.Object)
 			}
 		}
 	}
@@ -230,7 +249,8 @@ func (c *Cache) replayUser(u *User, own *topic, above []*topic) {
 func (c *Cache) dropUser(u *User) {
 	u.void.Store(true)
 	for _, m := range u.members {
-		c.unchannel(m)
+		c.unchannel(u, m.channel)
 	}
 	c.users.remove(u.id)
+	c.held.Free(u.number)
 }

@@ -99,12 +99,8 @@ func (c *Cache) hear(e *protocol.Effect) {
 
 // public reports whether a channel is known to be public. It wants mu.
 func (c *Cache) public(id protocol.ChannelID) bool {
-	if ch := c.channels[id]; ch != nil {
-		for _, m := range ch.members {
-			return m.place.Type == protocol.TypePublic // All have the same.
-		}
-	}
-	return false
+	ch := c.channels[id]
+	return ch != nil && ch.state.Load().typ == protocol.TypePublic
 }
 
 // Places returns the channels of memberships as a set, for Query.Near, and notes when they had their last messages, of

@@ -78,9 +78,8 @@ func (c *Cache) differsLocked(u *User, b *protocol.UserBoot, p protocol.Position
 		return "prefs", ""
 	}
 	if quiet := c.quietLocked(protocol.Topic(u.workspace), p); quiet {
-		self := u.Self()
 		switch {
-		case u.Role() != b.Role, b.Self != nil && self.Topic == protocol.Topic(u.workspace) && self.Version != b.Self.Version:
+		case u.Role() != b.Role, b.Self != nil && u.covered && u.version != b.Self.Version:
 			return "role", ""
 		case !slices.Equal(u.Usergroups(), slices.Sorted(slices.Values(b.Usergroups))):
 			return "usergroups", ""

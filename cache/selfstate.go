@@ -52,14 +52,14 @@ func (c *Cache) upsertState(u *User, o *protocol.Object) {
 	}
 }
 
-// setSelf makes o the user's own object, and reports whether it did: not if a later one is known. It wants Cache.mu.
+// setSelf notes that o is the user's own object, and reports whether it did: not if a later one is known. It wants Cache.mu.
 func (u *User) setSelf(o *protocol.Object, role protocol.Role) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if o.Version < u.self.Version {
+	if o.Version < u.version {
 		return false
 	}
-	u.self, u.role = *o, role
+	u.version, u.covered, u.role = o.Version, o.Topic == protocol.Topic(u.workspace), role
 	return true
 }
 
@@ -76,6 +76,16 @@ func (u *User) setGroup(group protocol.ObjectID, in bool) {
 	} else {
 		u.groups = slices.Delete(u.groups, i, i+1)
 	}
+}
+
+// sameRole returns r in a text that all share.
+func sameRole(r protocol.Role) protocol.Role {
+	for _, known := range []protocol.Role{protocol.RoleMember, protocol.RoleAdmin, protocol.RoleGuest, protocol.RoleBot} {
+		if r == known {
+			return known
+		}
+	}
+	return r
 }
 
 // roleOf reads the role from the body of a user, by the rule of protocol.User.Role, and whether they are deactivated.

@@ -26,31 +26,22 @@ type User struct {
 	waiting atomic.Int64
 
 	// Guarded by Cache.mu. left has the channels that the user was removed from, with the position: a later event of
-	// another topic may tell of an earlier adding.
+	// another topic may tell of an earlier adding. aparts is of those places that are not as of at.
+	number  uint32 // in Cache.held
 	left    map[protocol.ChannelID]protocol.Position
-	pending int // members without a link
+	aparts  []apart
+	pending int  // places that wait for their channel's topic
+	counts  bool // what the channels have told since the load is in
 
 	// mu guards what readers see; writers hold Cache.mu too. members is in id order.
 	mu      sync.RWMutex
-	self    protocol.Object
+	version protocol.Version // of the user's own object
+	covered bool             // that one by the topic of the user's workspace
 	role    protocol.Role
 	prefs   json.RawMessage
 	groups  []protocol.ObjectID
-	members []*member
-}
-
-// member is a user's place in a channel. Its fields change under User.mu, but for those that readers do not see, which
-// Cache.mu guards.
-type member struct {
-	user    *User
-	channel *channel
-	place   protocol.Membership // Latest, Updated and Archived are the channel's
-
-	// Guarded by Cache.mu. Events up to at are in place; marker and mention count are as of readAt, and of the channel's
-	// messages above it that have come.
-	at, readAt protocol.Position
-	link       link // invalid until the channel's topic is followed
-	waits      bool // for that
+	members []member
+	odd     map[*channel]oddPlace
 }
 
 // ID returns the user's id.
@@ -59,11 +50,11 @@ func (u *User) ID() protocol.UserID { return u.id }
 // Workspace returns the user's own workspace.
 func (u *User) Workspace() protocol.WorkspaceID { return u.workspace }
 
-// Self returns the user's own object.
-func (u *User) Self() protocol.Object {
+// Version returns the version of the user's own object, which is an object like others.
+func (u *User) Version() protocol.Version {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	return u.self
+	return u.version
 }
 
 // Role returns the user's role in Workspace.
@@ -92,7 +83,10 @@ func (u *User) Membership(ch protocol.ChannelID) (protocol.Membership, bool) {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	if i, ok := u.find(ch); ok {
-		return u.members[i].snapshot(), true
+		var p protocol.Membership
+		m := &u.members[i]
+		u.snapshot(&p, m, string(appendTS(nil, m.own&markerMask)))
+		return p, true
 	}
 	return protocol.Membership{}, false
 }
@@ -102,8 +96,19 @@ func (u *User) Memberships() []protocol.Membership {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	list := make([]protocol.Membership, len(u.members))
-	for i, m := range u.members {
-		list[i] = m.snapshot()
+	var room [17 * 128]byte // Few are in more channels; then it is an allocation more.
+	text := room[:0]
+	for i := range u.members {
+		text = appendTS(text, u.members[i].own&markerMask)
+	}
+	markers := string(text) // One allocation for all.
+	for i := range u.members {
+		m, n := &u.members[i], 0
+		if m.own&markerMask != 0 {
+			n = 17
+		}
+		u.snapshot(&list[i], m, markers[:n])
+		markers = markers[n:]
 	}
 	return list
 }
@@ -113,8 +118,8 @@ func (u *User) Channels() []protocol.ChannelID {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	list := make([]protocol.ChannelID, len(u.members))
-	for i, m := range u.members {
-		list[i] = m.place.Channel
+	for i := range u.members {
+		list[i] = u.members[i].channel.id
 	}
 	return list
 }
@@ -125,8 +130,8 @@ func (u *User) Topics() []protocol.Topic {
 	defer u.mu.RUnlock()
 	list := make([]protocol.Topic, 0, len(u.members)+1)
 	list = append(list, protocol.Topic(u.id))
-	for _, m := range u.members {
-		list = append(list, protocol.Topic(m.place.Channel))
+	for i := range u.members {
+		list = append(list, protocol.Topic(u.members[i].channel.id))
 	}
 	return list
 }
@@ -149,9 +154,9 @@ func (c *Cache) Settled(user protocol.UserID) (p protocol.Position, ok bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, m := range u.members {
-		if m.waits && (!ok || m.at <= p) {
-			p, ok = max(m.at, 1)-1, true
+	for _, a := range u.aparts {
+		if a.waits && (!ok || a.at <= p) {
+			p, ok = max(a.at, 1)-1, true
 		}
 	}
 	return p, ok
@@ -186,58 +191,13 @@ func (u *User) lastUse() int64 { return u.seat.used.Load() }
 
 // find returns where a channel stands in members, or would stand. It wants mu or Cache.mu.
 func (u *User) find(ch protocol.ChannelID) (int, bool) {
-	return slices.BinarySearchFunc(u.members, ch, func(m *member, ch protocol.ChannelID) int {
-		return strings.Compare(string(m.place.Channel), string(ch))
+	return slices.BinarySearchFunc(u.members, ch, func(m member, ch protocol.ChannelID) int {
+		return strings.Compare(string(m.channel.id), string(ch))
 	})
 }
 
-// member returns the user's place in a channel, or nil. It wants mu or Cache.mu.
-func (u *User) member(ch protocol.ChannelID) *member {
-	if i, ok := u.find(ch); ok {
-		return u.members[i]
-	}
-	return nil
-}
-
-// snapshot wants User.mu.
-func (m *member) snapshot() protocol.Membership {
-	p := m.place
-	s := m.channel.state.Load()
-	p.Latest = s.latest
-	if s.updated >= p.Updated {
-		p.Updated, p.Archived = s.updated, s.archived
-	}
-	return p
-}
-
-// channel is what the held members of one channel share, so that a message costs no more in a large channel than in a
-// small one. It exists while it has members.
-type channel struct {
-	id    protocol.ChannelID
-	state atomic.Pointer[channelState]
-
-	// Guarded by Cache.mu. Messages up to base are in the latest that was loaded.
-	base    protocol.Position
-	members map[protocol.UserID]*member
-}
-
-// channelState does not change; a channel gets a new one.
-type channelState struct {
-	latest   protocol.TS
-	updated  protocol.Version
-	archived bool
-}
-
-func (ch *channel) setLatest(latest protocol.TS) {
-	s := *ch.state.Load()
-	s.latest = latest
-	ch.state.Store(&s)
-}
-
-// setObject notes the channel object's version.
-func (ch *channel) setObject(version protocol.Version, archived bool) {
-	if s := *ch.state.Load(); version > s.updated {
-		s.updated, s.archived = version, archived
-		ch.state.Store(&s)
-	}
+// in returns where a channel stands in members, and whether it does. It wants mu or Cache.mu.
+func (u *User) in(ch *channel) (int, bool) {
+	i, ok := u.find(ch.id)
+	return i, ok && u.members[i].channel == ch
 }

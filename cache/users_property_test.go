@@ -330,8 +330,8 @@ func (n *chatNode) compare(t *rapid.T, u *User) {
 	if err := errors.Join(json.Unmarshal(u.Prefs(), &prefs), json.Unmarshal(want.Prefs, &wantPrefs)); err != nil || !maps.Equal(prefs, wantPrefs) {
 		t.Fatalf("%s has prefs %s, want %s (%v)", u.ID(), u.Prefs(), want.Prefs, err)
 	}
-	if u.Role() != want.Role || u.Self().Version != want.Self.Version || u.Workspace() != want.Workspace {
-		t.Fatalf("%s has role %s and version %d, want %s and %d", u.ID(), u.Role(), u.Self().Version, want.Role, want.Self.Version)
+	if u.Role() != want.Role || u.Version() != want.Self.Version || u.Workspace() != want.Workspace {
+		t.Fatalf("%s has role %s and version %d, want %s and %d", u.ID(), u.Role(), u.Version(), want.Role, want.Self.Version)
 	}
 }
 
@@ -526,8 +526,8 @@ func TestUsers_AgainstAnOracle(t *testing.T) {
 					if !ok || !u.usable(n.time().UnixNano()) {
 						continue // A void state claims nothing: it is not shown as fresh, and is loaded again.
 					}
-					if m := u.member(who.Channel); m != nil && m.at <= p {
-						t.Fatalf("%s is in %s as of %d, and was removed at %d", who.User, who.Channel, m.at, p)
+					if at, in := u.enteredAt(who.Channel); in && at <= p {
+						t.Fatalf("%s is in %s as of %d, and was removed at %d", who.User, who.Channel, at, p)
 					}
 				}
 			},

@@ -79,8 +79,8 @@ func TestUser_Reads(t *testing.T) {
 	b.Usergroups = []protocol.ObjectID{"S2", "S1"}
 	u := f.fillUser(t, b, 10)
 
-	if u.ID() != "UA" || u.Workspace() != "T1" || u.Role() != protocol.RoleMember || u.Self().Version != 1 || string(u.Prefs()) != `{"a":1}` {
-		t.Errorf("%s %s %s %v %s", u.ID(), u.Workspace(), u.Role(), u.Self(), u.Prefs())
+	if u.ID() != "UA" || u.Workspace() != "T1" || u.Role() != protocol.RoleMember || u.Version() != 1 || string(u.Prefs()) != `{"a":1}` {
+		t.Errorf("%s %s %s %v %s", u.ID(), u.Workspace(), u.Role(), u.Version(), u.Prefs())
 	}
 	if got := u.Channels(); !slices.Equal(got, []protocol.ChannelID{"C1", "C2"}) {
 		t.Errorf("channels %v", got)
@@ -211,8 +211,8 @@ func TestFillUser_ReplaysTheLog(t *testing.T) {
 	if m, _ := u.Membership("C1"); !m.Archived || m.Updated != 9 || !m.Open {
 		t.Errorf("%+v", m)
 	}
-	if u.Role() != protocol.RoleAdmin || u.Self().Version != 2 || !slices.Equal(u.Usergroups(), []protocol.ObjectID{"S1"}) || string(u.Prefs()) != `{"a":1,"b":2}` {
-		t.Errorf("%s %d %v %s", u.Role(), u.Self().Version, u.Usergroups(), u.Prefs())
+	if u.Role() != protocol.RoleAdmin || u.Version() != 2 || !slices.Equal(u.Usergroups(), []protocol.ObjectID{"S1"}) || string(u.Prefs()) != `{"a":1,"b":2}` {
+		t.Errorf("%s %d %v %s", u.Role(), u.Version(), u.Usergroups(), u.Prefs())
 	}
 }
 
@@ -443,8 +443,8 @@ func TestJoin_ReplaysWhatTheChannelSaidSince(t *testing.T) {
 	if c := f.event("UA", 24, joined("C2", "UA")); len(c.Joined) != 0 {
 		t.Errorf("%+v", c)
 	}
-	if u.member("C2").at != 24 || u.pending != 0 {
-		t.Errorf("at %d, %d pending", u.member("C2").at, u.pending)
+	if at, _ := u.enteredAt("C2"); at != 24 || u.pending != 0 {
+		t.Errorf("at %d, %d pending", at, u.pending)
 	}
 	f.wantUser(t, "UA", Fresh)
 	f.event(ws, 25, upsert(object("C1", 10)))
@@ -706,8 +706,8 @@ func TestExpire_GraceAndHolds(t *testing.T) {
 	expire()
 	f.advance(1)
 	expire(a)
-	if len(f.channels) != 0 || len(f.seats.of) != 0 || f.numUsers() != 0 {
-		t.Errorf("%d channels, %d seats, %d users are left", len(f.channels), len(f.seats.of), f.numUsers())
+	if len(f.channels) != 0 || len(f.seats.of) != 0 || f.numUsers() != 0 || f.held.Len() != 0 {
+		t.Errorf("%d channels, %d seats, %d users, %d numbers are left", len(f.channels), len(f.seats.of), f.numUsers(), f.held.Len())
 	}
 	if n := f.metric("flannel_cache_evictions_total", prometheus.Labels{"reason": "grace"}); n != 3 {
 		t.Errorf("%v dropped for grace", n)
@@ -771,8 +771,8 @@ func TestFillUser_WhatIsInTheLoadOrUndone(t *testing.T) {
 	if got := u.Channels(); !slices.Equal(got, []protocol.ChannelID{"C1", "C3"}) {
 		t.Errorf("channels %v", got)
 	}
-	if u.member("C1").at != 13 {
-		t.Errorf("in C1 as of %d", u.member("C1").at)
+	if at, _ := u.enteredAt("C1"); at != 13 {
+		t.Errorf("in C1 as of %d", at)
 	}
 	if c := f.event("UA", 13, joined("C1", "UA")); len(c.Joined) > 0 {
 		t.Errorf("%+v", c)

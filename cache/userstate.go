@@ -9,32 +9,32 @@ import (
 // join puts a user into a channel as of p and brings them up to the channel's events since. It reports whether they
 // were not in it. It wants mu.
 func (c *Cache) join(u *User, place *protocol.Membership, p protocol.Position) bool {
-	m, joined := c.enter(u, place, p)
-	if m == nil {
+	ch, joined := c.enter(u, place, p)
+	if ch == nil {
 		return false
 	}
-	gone, ok := c.replay(m)
-	if !ok || !c.replayObject(m) {
+	gone, ok := c.replay(u, ch)
+	if !ok || !c.replayObject(ch, p) {
 		u.void.Store(true)
 	}
 	return joined && !gone // In and out before anybody could see it is neither.
 }
 
-// replayObject brings what a new member's channel says of its object up to the events since: those of its owner's
-// topic and of its own. It is not ok if the log does not reach back.
-func (c *Cache) replayObject(m *member) (ok bool) {
-	for _, name := range []protocol.Topic{protocol.Topic(m.place.Owner), protocol.Topic(m.place.Channel)} {
+// replayObject brings what a channel that somebody has joined at p says of its object up to the events since: those of
+// its owner's topic and of its own. It is not ok if the log does not reach back.
+func (c *Cache) replayObject(ch *channel, p protocol.Position) (ok bool) {
+	for _, name := range []protocol.Topic{protocol.Topic(ch.state.Load().owner), protocol.Topic(ch.id)} {
 		t := c.topic(name)
 		if t == nil {
 			continue
 		}
-		if !t.reaches(m.at) {
+		if !t.reaches(p) {
 			return false
 		}
-		for _, r := range t.since(m.at) {
+		for _, r := range t.since(p) {
 			for i := range r.effects {
-				if e := &r.effects[i]; e.Op == protocol.OpUpsert && e.Object != nil && protocol.ChannelID(e.Object.ID) == m.place.Channel {
-					m.channel.setObject(e.Object.Version, isArchived(e.Object.Body))
+				if e := &r.effects[i]; e.Op == protocol.OpUpsert && e.Object != nil && protocol.ChannelID(e.Object.ID) == ch.id {
+					ch.setObject(e.Object.Version, isArchived(e.Object.Body))
 				}
 			}
 		}
@@ -44,18 +44,19 @@ func (c *Cache) replayObject(m *member) (ok bool) {
 
 // enter gives a user a place in a channel as of p, unless something later is known: then it returns nil. It reports
 // whether they had none. It wants mu.
-func (c *Cache) enter(u *User, place *protocol.Membership, p protocol.Position) (entered *member, joined bool) {
+func (c *Cache) enter(u *User, place *protocol.Membership, p protocol.Position) (entered *channel, joined bool) {
 	if p <= u.at || p <= u.left[place.Channel] {
 		return nil, false // In the load, or removed later: the removal came first, on another topic.
 	}
-	old := u.member(place.Channel)
-	if old != nil {
-		if p <= old.at {
+	i, again := u.find(place.Channel)
+	if again {
+		ch := u.members[i].channel
+		if p <= u.apartOf(ch).at {
 			return nil, false
 		}
-		old.unwait() // A removal in between is still to come, on the channel's topic, and will be ignored.
+		u.unwait(ch) // A removal in between is still to come, on the channel's topic, and will be ignored.
 	}
-	return c.addMember(u, place, p), old == nil
+	return c.addMember(u, place, p), !again
 }
 
 // leave takes a user out of a channel as of p, and reports whether they were in it. It wants mu.
@@ -63,15 +64,15 @@ func (c *Cache) leave(u *User, ch protocol.ChannelID, p protocol.Position) bool 
 	if p <= u.at {
 		return false
 	}
-	m := u.member(ch)
-	if m != nil && p <= m.at {
+	i, in := u.find(ch)
+	if in && p <= u.apartOf(u.members[i].channel).at {
 		return false // Added again since.
 	}
 	c.bury(u, ch, p)
-	if m == nil {
+	if !in {
 		return false
 	}
-	c.unlink(m)
+	c.unlink(u, u.members[i].channel)
 	return true
 }
 
@@ -89,111 +90,120 @@ func (c *Cache) bury(u *User, ch protocol.ChannelID, p protocol.Position) {
 			}
 		}
 	}
+	if u.left == nil {
+		u.left = make(map[protocol.ChannelID]protocol.Position)
+	}
 	u.left[ch] = max(u.left[ch], p)
 }
 
 // addMember gives u a place in a channel as of p, without looking at events since. It wants mu.
-func (c *Cache) addMember(u *User, place *protocol.Membership, p protocol.Position) *member {
+func (c *Cache) addMember(u *User, place *protocol.Membership, p protocol.Position) *channel {
 	ch := c.channels[place.Channel]
 	if ch == nil {
-		ch = &channel{id: place.Channel, members: make(map[protocol.UserID]*member)}
-		ch.state.Store(&channelState{})
+		ch = newChannel(u.id, place)
+		ch.topic = c.topic(protocol.Topic(ch.id))
 		c.channels[place.Channel] = ch
 	}
-	t := c.topic(protocol.Topic(ch.id))
 	// If the log does not reach back, the new member's state is void, but those of the others are not.
-	if p >= ch.base && (len(ch.members) == 0 || t == nil || t.reaches(p)) {
+	if p >= ch.base && (ch.in.Empty() || ch.topic == nil || ch.topic.reaches(p)) {
 		ch.base = p
 		ch.setLatest(place.Latest)
-		if t != nil {
-			for _, r := range t.since(p) {
+		if ch.topic != nil {
+			for _, r := range ch.topic.since(p) {
 				ch.follow(r)
 			}
 		}
 	}
-	ch.setObject(place.Updated, place.Archived)
-	m := &member{user: u, channel: ch, place: *place, at: p, readAt: p}
-	ch.members[u.id] = m
-	u.mu.Lock()
-	if i, ok := u.find(place.Channel); ok {
-		u.members[i] = m
-	} else {
-		u.members = slices.Insert(u.members, i, m)
-	}
-	u.mu.Unlock()
-	return m
+	ch.setLoaded(place)
+	ch.in.Add(u.number)
+	u.place(ch, place)
+	u.setApart(apart{channel: ch, at: p, readAt: p})
+	return ch
 }
 
-// follow brings latest up to an event of the channel.
-func (ch *channel) follow(r *record) {
-	for i := range r.effects {
-		if e := &r.effects[i]; e.Op == protocol.OpMessageAdded || e.Op == protocol.OpMessageRemoved {
-			ch.setLatest(e.Latest)
-		}
+// place makes what is loaded the user's place in a channel. It wants Cache.mu, but in construction.
+func (u *User) place(ch *channel, loaded *protocol.Membership) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	i, again := len(u.members), false
+	if i > 0 && u.members[i-1].channel.id >= ch.id { // Loads come in order.
+		i, again = u.find(ch.id)
 	}
+	if again {
+		delete(u.odd, u.members[i].channel)
+		u.members[i] = member{channel: ch}
+	} else {
+		u.members = slices.Insert(u.members, i, member{channel: ch})
+	}
+	m := &u.members[i]
+	m.setOpen(loaded.Open)
+	u.setPlace(m, oddPlace{loaded.LastRead, loaded.MentionCount, loaded.Peer})
 }
 
 // unlink takes a place away. It wants mu.
-func (c *Cache) unlink(m *member) {
-	u := m.user
+func (c *Cache) unlink(u *User, ch *channel) {
 	u.mu.Lock()
-	if i, ok := u.find(m.place.Channel); ok && u.members[i] == m {
+	if i, ok := u.in(ch); ok {
+		delete(u.odd, ch)
 		u.members = slices.Delete(u.members, i, i+1)
 	}
 	u.mu.Unlock()
-	m.unwait()
-	c.unchannel(m)
+	u.unwait(ch)
+	u.setApart(apart{channel: ch, at: u.at, readAt: u.at})
+	c.unchannel(u, ch)
 }
 
-// wait and unwait count the members whose channel's topic is not followed yet. They want Cache.mu.
-func (m *member) wait(now int64) {
-	m.waits = true
-	m.user.pending++
-	m.user.waiting.CompareAndSwap(0, now)
+// wait and unwait count the places whose channel's topic is not followed yet. They want Cache.mu.
+func (u *User) wait(ch *channel, now int64) {
+	a := u.apartOf(ch)
+	a.waits = true
+	u.setApart(a)
+	u.pending++
+	u.waiting.CompareAndSwap(0, now)
 }
 
-func (m *member) unwait() {
-	if !m.waits {
+func (u *User) unwait(ch *channel) {
+	a := u.apartOf(ch)
+	if !a.waits {
 		return
 	}
-	m.waits = false
-	if m.user.pending--; m.user.pending == 0 {
-		m.user.waiting.Store(0)
+	a.waits = false
+	u.setApart(a)
+	if u.pending--; u.pending == 0 {
+		u.waiting.Store(0)
 	}
 }
 
-// unchannel takes a member out of what the channel's members share.
-func (c *Cache) unchannel(m *member) {
-	if m.channel.members[m.user.id] == m {
-		delete(m.channel.members, m.user.id)
-	}
-	if len(m.channel.members) == 0 && c.channels[m.channel.id] == m.channel {
-		delete(c.channels, m.channel.id)
+// unchannel takes a user out of what the channel's members share.
+func (c *Cache) unchannel(u *User, ch *channel) {
+	ch.in.Remove(u.number)
+	if ch.in.Empty() && c.channels[ch.id] == ch {
+		delete(c.channels, ch.id)
 	}
 }
 
-// replay ties a new member to the channel's topic and brings it up to the events that have come since its position.
-// gone: one of them was the removal. It is not ok if the log does not reach back; if the topic is not followed yet the
-// member waits for channelFollowed. It wants mu.
-func (c *Cache) replay(m *member) (gone, ok bool) {
-	t := c.topic(protocol.Topic(m.place.Channel))
+// replay brings a new place up to the events of the channel's topic that have come since its position. gone: one of them
+// was the removal. It is not ok if the log does not reach back; if the topic is not followed yet the place waits for
+// channelFollowed. It wants mu.
+func (c *Cache) replay(u *User, ch *channel) (gone, ok bool) {
+	t := ch.topic
 	if t == nil {
-		m.wait(c.now().UnixNano())
+		u.wait(ch, c.now().UnixNano())
 		return false, true
 	}
-	m.link, _ = t.tie()
-	if !t.reaches(m.at) {
+	at := u.apartOf(ch).at
+	if !t.reaches(at) {
 		return false, false
 	}
-	for _, r := range t.since(m.at) {
+	for _, r := range t.since(at) {
 		for i := range r.effects {
 			switch e := &r.effects[i]; e.Op {
 			case protocol.OpMessageAdded, protocol.OpMessageRemoved:
-				m.message(e, r.position)
+				u.message(ch, e, r.position)
 			case protocol.OpMemberRemoved:
-				if e.User == m.user.id {
-					c.bury(m.user, m.place.Channel, r.position)
-					c.unlink(m)
+				if e.User == u.id {
+					c.bury(u, ch.id, r.position)
+					c.unlink(u, ch)
 					return true, true
 				}
 			}
@@ -202,21 +212,23 @@ func (c *Cache) replay(m *member) (gone, ok bool) {
 	return false, true
 }
 
-// channelFollowed ties the members of a channel that waited for its topic.
+// channelFollowed lets the members of a channel go on that waited for its topic.
 func (c *Cache) channelFollowed(t *topic) {
 	ch := c.channels[protocol.ChannelID(t.name)]
 	if ch == nil {
 		return
 	}
-	tie, from := t.tie()
-	for _, m := range ch.members {
-		if !m.waits {
+	ch.topic = t
+	_, from := t.tie()
+	for x := range ch.in.All() {
+		u := c.held.At(x)
+		a := u.apartOf(ch)
+		if !a.waits {
 			continue // It hangs on an earlier life of the topic: the state is void.
 		}
-		m.link = tie
-		m.unwait()
-		if m.at < from {
-			m.user.void.Store(true)
+		u.unwait(ch)
+		if a.at < from {
+			u.void.Store(true)
 		}
 	}
 }
@@ -226,10 +238,8 @@ func (c *Cache) voidUsersOf(t protocol.Topic) {
 	switch protocol.KindOf(protocol.ObjectID(t)) {
 	case protocol.KindChannel:
 		if ch := c.channels[protocol.ChannelID(t)]; ch != nil {
-			ch.base = 0
-			for _, m := range ch.members {
-				m.user.void.Store(true)
-			}
+			ch.base, ch.topic = 0, c.topic(t)
+			c.voidMembersOf(ch)
 		}
 	case protocol.KindUser:
 		if u, ok := c.users.get(protocol.UserID(t)); ok {
@@ -237,11 +247,21 @@ func (c *Cache) voidUsersOf(t protocol.Topic) {
 		}
 	case protocol.KindWorkspace: // Self, role, usergroups, names and archiving of channels.
 		c.users.each(func(_ protocol.UserID, u *User) {
-			owned := func(m *member) bool { return protocol.Topic(m.place.Owner) == t }
-			if protocol.Topic(u.workspace) == t || slices.ContainsFunc(u.members, owned) {
+			if protocol.Topic(u.workspace) == t {
 				u.void.Store(true)
 			}
 		})
+		for _, ch := range c.channels {
+			if protocol.Topic(ch.state.Load().owner) == t {
+				c.voidMembersOf(ch)
+			}
+		}
+	}
+}
+
+func (c *Cache) voidMembersOf(ch *channel) {
+	for x := range ch.in.All() {
+		c.held.At(x).void.Store(true)
 	}
 }
 
@@ -255,40 +275,42 @@ func (c *Cache) message(e *protocol.Effect, p protocol.Position) {
 		ch.setLatest(e.Latest)
 	}
 	if e.Everyone {
-		for _, m := range ch.members {
-			m.message(e, p)
+		for x := range ch.in.All() {
+			c.held.At(x).message(ch, e, p)
 		}
 		return
 	}
-	if m := ch.members[e.User]; m != nil {
-		m.message(e, p)
+	if u, ok := c.users.get(e.User); ok {
+		u.message(ch, e, p)
 	}
 	for _, user := range e.Mentions {
-		if m := ch.members[user]; m != nil && user != e.User {
-			m.message(e, p)
+		if u, ok := c.users.get(user); ok && user != e.User {
+			u.message(ch, e, p)
 		}
 	}
 }
 
-// message counts a message for one member: the author has read it, whom it mentions has one mention more (or less),
-// unless their marker stands at or after it. What is in the load or before the last mark is in the count already.
-func (m *member) message(e *protocol.Effect, p protocol.Position) {
-	if p <= m.at || p <= m.readAt {
+// message counts a message for one member, if the user is one: the author has read it, whom it mentions has one mention
+// more (or less), unless their marker stands at or after it. What is in the load or before the last mark is in the count
+// already.
+func (u *User) message(ch *channel, e *protocol.Effect, p protocol.Position) {
+	i, in := u.in(ch)
+	if a := u.apartOf(ch); !in || p <= a.at || p <= a.readAt {
 		return
 	}
-	u := m.user
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	m := &u.members[i]
 	switch {
 	case u.id == e.User:
-		if e.Op == protocol.OpMessageAdded && m.place.LastRead <= e.TS {
-			m.place.LastRead, m.place.MentionCount = e.TS, 0
+		if e.Op == protocol.OpMessageAdded && u.compareRead(m, e.TS) <= 0 {
+			u.setMark(m, e.TS, 0)
 		}
-	case m.place.LastRead >= e.TS || !e.Everyone && !slices.Contains(e.Mentions, u.id):
+	case u.compareRead(m, e.TS) >= 0 || !e.Everyone && !slices.Contains(e.Mentions, u.id):
 	case e.Op == protocol.OpMessageAdded:
-		m.place.MentionCount++
+		u.setMentions(m, u.mentions(m)+1)
 	default:
-		m.place.MentionCount = max(0, m.place.MentionCount-1)
+		u.setMentions(m, max(0, u.mentions(m)-1))
 	}
 }
 
@@ -299,13 +321,13 @@ func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position) (
 	}
 	switch e.Op {
 	case protocol.OpRead:
-		if m := u.member(e.Channel); m != nil && p > m.at && p >= m.readAt {
-			return m.read(e, p)
+		if i, ok := u.find(e.Channel); ok {
+			return u.read(&u.members[i], e, p)
 		}
 	case protocol.OpOpen:
-		if m := u.member(e.Channel); m != nil && p > m.at {
+		if i, ok := u.find(e.Channel); ok && p > u.apartOf(u.members[i].channel).at {
 			u.mu.Lock()
-			m.place.Open = e.Open
+			u.members[i].setOpen(e.Open)
 			u.mu.Unlock()
 		}
 	case protocol.OpPref:
@@ -317,15 +339,23 @@ func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position) (
 }
 
 // read moves the marker. The count is as of p; the channel's topic may be behind p (then its messages up to p will be
-// ignored), or ahead: then its messages above p, which were counted before, are counted again on top. A member without
-// a link has not counted any yet.
-func (m *member) read(e *protocol.Effect, p protocol.Position) (ok bool) {
-	u := m.user
+// ignored), or ahead: then its messages above p, which were counted before, are counted again on top. A place that waits
+// for its topic has not counted any yet, nor has one that is still to be replayed.
+func (u *User) read(m *member, e *protocol.Effect, p protocol.Position) (ok bool) {
+	ch := m.channel
+	a := u.apartOf(ch)
+	if p <= a.at || p < a.readAt {
+		return true
+	}
 	u.mu.Lock()
-	m.place.LastRead, m.place.MentionCount = e.TS, e.MentionCount
+	u.setMark(m, e.TS, e.MentionCount)
 	u.mu.Unlock()
-	m.readAt = p
-	t := m.link.topic
+	a.readAt = p
+	u.setApart(a)
+	if !u.counts {
+		return true
+	}
+	t := ch.topic
 	if t == nil || t.last <= p {
 		return true
 	}
@@ -335,7 +365,7 @@ func (m *member) read(e *protocol.Effect, p protocol.Position) (ok bool) {
 	for _, r := range t.since(p) {
 		for i := range r.effects {
 			if e := &r.effects[i]; e.Op == protocol.OpMessageAdded || e.Op == protocol.OpMessageRemoved {
-				m.message(e, r.position)
+				u.message(ch, e, r.position)
 			}
 		}
 	}

@@ -127,7 +127,7 @@ inline leave_at(q) {
 	fi
 }
 
-/* member.message */
+/* User.message */
 inline count_message(q) {
 	if
 	:: q <= since
@@ -153,7 +153,7 @@ inline log_messages(p) {
 	j = 0
 }
 
-/* member.read */
+/* User.read */
 inline mark_at(q) {
 	if
 #ifndef NO_AT

@@ -86,7 +86,7 @@ var visibility = []mutation{
 		"_ = p",
 	}}},
 	{"user states keep channels that were left", []edit{{
-		"cache/userstate.go", "	c.unlink(m)\n	return true\n}",
+		"cache/userstate.go", "	c.unlink(u, u.members[i].channel)\n	return true\n}",
 		"	return true\n}",
 	}}},
 	{"user states keep their old role", []edit{{
