@@ -88,6 +88,7 @@ type Hub struct {
 	audiences numset.Slots[*audience]
 	topics    map[protocol.Topic]*crowd // those of channels and workspaces that have somebody
 	crowds    numset.Slots[*crowd]
+	came      []uint32 // scratch: those that somebody comes to
 	watched   map[protocol.UserID]*watch
 	active    map[protocol.UserID]struct{} // of watched, those whose last state is active
 	idle      int                          // of watched, those that nobody watches
@@ -113,7 +114,7 @@ type audience struct {
 	user     protocol.UserID
 	role     protocol.Role
 	sessions []Receiver
-	crowds   []uint32 // sorted: those that the user is in. A map of names costs a quiet user a hundred bytes for each
+	crowds   numset.List // those that the user is in. A map of names costs a quiet user a hundred bytes for each
 	number   uint32
 	// due has the channels that the user's own topic has put them into, and whose own event is still to come: also if it
 	// has taken them out again. At most maxDue: see dueLocked.
@@ -169,7 +170,7 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, now Standing) (first, ok 
 	a := h.users[id.User]
 	first = a == nil
 	if first {
-		a = &audience{user: id.User, crowds: make([]uint32, 0, len(channels)+1+len(id.Workspaces))}
+		a = &audience{user: id.User}
 		a.number = h.audiences.Add(a)
 		h.users[id.User] = a
 	}
@@ -178,17 +179,25 @@ func (h *Hub) attach(r Receiver, id protocol.Identity, now Standing) (first, ok 
 	h.sessions[r] = &session{audience: a}
 	// The first session of a user brings their channels. A later one may know of more, when the first came while a
 	// joining event was on its way; it never knows better that the user is in one no longer.
+	came := h.came[:0]
+	come := func(t protocol.Topic) {
+		if x, added := h.crowdWithLocked(a, t); added {
+			came = append(came, x)
+		}
+	}
 	for _, ch := range channels {
-		h.enterLocked(a, ch)
+		delete(a.due, ch)
+		come(protocol.Topic(ch))
 	}
 	if id.Workspace != "" {
-		h.joinLocked(a, protocol.Topic(id.Workspace))
+		come(protocol.Topic(id.Workspace))
 	}
 	for _, w := range id.Workspaces {
 		if w != "" {
-			h.joinLocked(a, protocol.Topic(w))
+			come(protocol.Topic(w))
 		}
 	}
+	a.crowds, h.came = a.crowds.Added(came), came
 	return first, true
 }
 
@@ -213,7 +222,7 @@ func (h *Hub) Detach(r Receiver) {
 	a.sessions = slices.DeleteFunc(slices.Clone(a.sessions), func(other Receiver) bool { return other == r })
 	last := len(a.sessions) == 0
 	if last {
-		for _, x := range a.crowds {
+		for x := range a.crowds.All() {
 			h.partLocked(h.crowds.At(x), a)
 		}
 		delete(h.users, a.user)
@@ -351,7 +360,9 @@ func (a *audience) dueLocked(ch protocol.ChannelID, c comings) (lost []Receiver)
 
 func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {
 	delete(a.due, ch)
-	h.joinLocked(a, protocol.Topic(ch))
+	if x, added := h.crowdWithLocked(a, protocol.Topic(ch)); added {
+		a.crowds, _ = a.crowds.With(x)
+	}
 }
 
 func (h *Hub) leaveLocked(a *audience, ch protocol.ChannelID) {
@@ -359,21 +370,20 @@ func (h *Hub) leaveLocked(a *audience, ch protocol.ChannelID) {
 	if c == nil {
 		return
 	}
-	a.crowds, _ = numset.Delete(a.crowds, c.number)
+	a.crowds, _ = a.crowds.Without(c.number)
 	h.partLocked(c, a)
 }
 
-// joinLocked puts a user among those who hear of a topic.
-func (h *Hub) joinLocked(a *audience, t protocol.Topic) {
+// crowdWithLocked puts a user among those who hear of a topic. It returns its number, which the caller puts among the
+// user's, and whether they were not there.
+func (h *Hub) crowdWithLocked(a *audience, t protocol.Topic) (number uint32, added bool) {
 	c := h.topics[t]
 	if c == nil {
 		c = &crowd{topic: t}
 		c.number = h.crowds.Add(c)
 		h.topics[t] = c
 	}
-	if c.in.Add(a.number) {
-		a.crowds, _ = numset.Insert(a.crowds, c.number)
-	}
+	return c.number, c.in.Add(a.number)
 }
 
 // partLocked takes a user out of a crowd; the caller takes it out of theirs.

@@ -268,7 +268,7 @@ func (h *Hub) topicsLocked(a *audience) iter.Seq[protocol.Topic] {
 		if !yield(protocol.Topic(a.user)) {
 			return
 		}
-		for _, x := range a.crowds {
+		for x := range a.crowds.All() {
 			if !yield(h.crowds.At(x).topic) {
 				return
 			}

@@ -24,7 +24,7 @@ type heldTopic struct {
 
 // holding is what is followed for one user.
 type holding struct {
-	topics  []uint32    // sorted numbers, without the user's own topic
+	topics  numset.List // without the user's own
 	user    *cache.User // the state that needs them; nil before the first load
 	own     bool        // the user's own topic too: nobody else's holding has it
 	loading bool        // a load uses them: Drop must leave them alone
@@ -34,33 +34,54 @@ func newHeld() held {
 	return held{of: make(map[protocol.UserID]*holding), numbers: make(map[protocol.Topic]uint32)}
 }
 
-func (s *held) has(h *holding, t protocol.Topic) bool {
-	if isUser(t) {
-		return h.own
+// missing returns those of topics that are not in a holding.
+func (s *held) missing(h *holding, topics []protocol.TopicState) (missing []protocol.TopicState) {
+	all := h.topics.Append(nil)
+	for _, t := range topics {
+		if isUser(t.Topic) && h.own {
+			continue
+		}
+		if x, ok := s.numbers[t.Topic]; ok {
+			if _, ok := slices.BinarySearch(all, x); ok {
+				continue
+			}
+		}
+		missing = append(missing, t)
 	}
-	x, ok := s.numbers[t]
-	if ok {
-		_, ok = slices.BinarySearch(h.topics, x)
-	}
-	return ok
+	return missing
 }
 
 // add reports whether t was not there.
 func (s *held) add(h *holding, t protocol.Topic) (added bool) {
-	if isUser(t) {
-		added = !h.own
-		h.own = true
-		return added
-	}
-	x, ok := s.numbers[t]
-	if !ok {
-		x = s.topics.Add(heldTopic{name: t})
-		s.numbers[t] = x
-	}
-	if h.topics, added = numset.Insert(h.topics, x); added {
+	return len(s.addAll(h, []protocol.TopicState{{Topic: t}})) == 0
+}
+
+// addAll returns the topics that were there.
+func (s *held) addAll(h *holding, topics []protocol.TopicState) (twice []protocol.Topic) {
+	all := h.topics.Append(make([]uint32, 0, len(topics)+len(h.topics)))
+	for _, t := range topics {
+		if isUser(t.Topic) {
+			if h.own {
+				twice = append(twice, t.Topic)
+			}
+			h.own = true
+			continue
+		}
+		x, ok := s.numbers[t.Topic]
+		if !ok {
+			x = s.topics.Add(heldTopic{name: t.Topic})
+			s.numbers[t.Topic] = x
+		}
+		i, again := slices.BinarySearch(all, x)
+		if again {
+			twice = append(twice, t.Topic)
+			continue
+		}
+		all = slices.Insert(all, i, x)
 		s.count(x, 1)
 	}
-	return added
+	h.topics = numset.Pack(all)
+	return twice
 }
 
 // remove reports whether t, which is no user's, was there.
@@ -69,7 +90,7 @@ func (s *held) remove(h *holding, t protocol.Topic) (removed bool) {
 	if !ok {
 		return false
 	}
-	if h.topics, removed = numset.Delete(h.topics, x); removed {
+	if h.topics, removed = h.topics.Without(x); removed {
 		s.count(x, -1)
 	}
 	return removed
@@ -89,19 +110,23 @@ func (s *held) count(x uint32, n int) {
 // keep takes the channels out of a holding that are not among those given, and returns them. missing are those given
 // that are not in it.
 func (s *held) keep(h *holding, channels []protocol.ChannelID) (gone, missing []protocol.Topic) {
-	wanted := make([]uint32, 0, len(channels))
+	all := h.topics.Append(nil)
+	stay := make([]bool, len(all))
 	for _, ch := range channels {
-		t := protocol.Topic(ch)
-		if !s.has(h, t) {
-			missing = append(missing, t)
-			continue
+		x, ok := s.numbers[protocol.Topic(ch)]
+		i := 0
+		if ok {
+			i, ok = slices.BinarySearch(all, x)
 		}
-		wanted = append(wanted, s.numbers[t])
+		if ok {
+			stay[i] = true
+		} else {
+			missing = append(missing, protocol.Topic(ch))
+		}
 	}
-	slices.Sort(wanted)
-	for _, x := range h.topics {
-		if _, ok := slices.BinarySearch(wanted, x); !ok && isChannel(s.topics.At(x).name) {
-			gone = append(gone, s.topics.At(x).name)
+	for i, x := range all {
+		if t := s.topics.At(x).name; !stay[i] && isChannel(t) {
+			gone = append(gone, t)
 		}
 	}
 	for _, t := range gone {
@@ -112,15 +137,15 @@ func (s *held) keep(h *holding, channels []protocol.ChannelID) (gone, missing []
 
 // forget takes all topics out of a user's holding, and the holding away. It returns the topics.
 func (s *held) forget(user protocol.UserID, h *holding) []protocol.Topic {
-	topics := make([]protocol.Topic, 0, len(h.topics)+1)
+	var topics []protocol.Topic
 	if h.own {
 		topics = append(topics, protocol.Topic(user))
 	}
-	for _, x := range h.topics {
+	for x := range h.topics.All() {
 		topics = append(topics, s.topics.At(x).name)
 		s.count(x, -1)
 	}
-	h.own, h.topics = false, nil
+	h.own, h.topics = false, ""
 	delete(s.of, user)
 	return topics
 }

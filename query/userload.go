@@ -188,13 +188,8 @@ func (r *rush) turnLocked(now time.Time) {
 
 // follow takes a reference for each topic that h has not, and waits until they are followed.
 func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.TopicState) error {
-	var missing []protocol.TopicState
 	s.mu.Lock()
-	for _, t := range topics {
-		if !s.held.has(h, t.Topic) {
-			missing = append(missing, t)
-		}
-	}
+	missing := s.held.missing(h, topics)
 	s.mu.Unlock()
 	if len(missing) == 0 {
 		return nil
@@ -202,14 +197,8 @@ func (s *Service) follow(ctx context.Context, h *holding, topics []protocol.Topi
 	if err := s.loader.Follow(ctx, missing); err != nil {
 		return asError(err)
 	}
-	var twice []protocol.Topic
 	s.mu.Lock()
-	h.topics = slices.Grow(h.topics, len(missing)) // Exactly that, as a rule: nothing is added for most users.
-	for _, t := range missing {
-		if !s.held.add(h, t.Topic) { // Moved was faster.
-			twice = append(twice, t.Topic)
-		}
-	}
+	twice := s.held.addAll(h, missing) // Moved was faster.
 	s.mu.Unlock()
 	s.unfollow(twice)
 	return nil

@@ -1,6 +1,6 @@
 // Package numset has what takes the place of maps where there are very many small ones: numbers for things, and sets of
-// numbers. A member of a large set costs 2 bytes, of a small one 4; in a Go map it is 20 and more. Nothing here may be
-// used by several goroutines at once.
+// numbers. A member of a large Set costs 2 bytes, of a small one 4, of a List 1 or 2; in a Go map it is 20 and more.
+// What changes here may not be used by several goroutines at once.
 package numset
 
 import (
@@ -59,7 +59,7 @@ func (s *Set) Add(x uint32) bool {
 		return s.many.CheckedAdd(x)
 	}
 	var added bool
-	if s.few, added = Insert(s.few, x); added && len(s.few) > fewest {
+	if s.few, added = insert(s.few, x); added && len(s.few) > fewest {
 		s.many = roaring.BitmapOf(s.few...)
 		s.few = nil
 	}
@@ -70,7 +70,7 @@ func (s *Set) Add(x uint32) bool {
 func (s *Set) Remove(x uint32) bool {
 	if s.many == nil {
 		var removed bool
-		s.few, removed = Delete(s.few, x)
+		s.few, removed = remove(s.few, x)
 		return removed
 	}
 	removed := s.many.CheckedRemove(x)
@@ -123,8 +123,8 @@ func (s *Set) List() []uint32 {
 	return slices.Clone(s.few)
 }
 
-// Insert puts x into a sorted list, and reports whether it was not there.
-func Insert(list []uint32, x uint32) ([]uint32, bool) {
+// insert puts x into a sorted list, and reports whether it was not there.
+func insert(list []uint32, x uint32) ([]uint32, bool) {
 	i, ok := slices.BinarySearch(list, x)
 	if ok {
 		return list, false
@@ -132,8 +132,8 @@ func Insert(list []uint32, x uint32) ([]uint32, bool) {
 	return slices.Insert(list, i, x), true
 }
 
-// Delete takes x out of a sorted list, and reports whether it was there.
-func Delete(list []uint32, x uint32) ([]uint32, bool) {
+// remove takes x out of a sorted list, and reports whether it was there.
+func remove(list []uint32, x uint32) ([]uint32, bool) {
 	i, ok := slices.BinarySearch(list, x)
 	if !ok {
 		return list, false
