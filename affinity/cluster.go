@@ -70,6 +70,7 @@ type Cluster struct {
 	// telling is held while an announcement is made, so that the last one made is the last one told. It is taken before mu.
 	telling sync.Mutex
 	left    bool // guarded by telling
+	again   int  // guarded by telling: how often the last announcement is still to be repeated
 
 	// mu guards what follows. It is never held across a call into memberlist, which calls us under its own lock.
 	mu     sync.Mutex
@@ -300,6 +301,27 @@ func (c *Cluster) tell(edit func(*Announcement) bool) {
 	if !ok {
 		return
 	}
+	c.again = repeats
+	c.announceLocked()
+}
+
+// repeats is how often an announcement is told again, at each look at the load: gossip goes by datagrams, a few for each
+// announcement, and a member that was just joining when it was made may get none of them. The exchange of whole states,
+// which has it too, comes only after half a minute.
+const repeats = 3
+
+// repeat tells the last announcement again, a few times.
+func (c *Cluster) repeat() {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	if c.again > 0 && !c.left {
+		c.again--
+		c.announceLocked()
+	}
+}
+
+// announceLocked wants telling.
+func (c *Cluster) announceLocked() {
 	err := c.list.UpdateNode(announceWait)
 	c.metrics.announced.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
@@ -314,6 +336,7 @@ func (c *Cluster) report(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+			c.repeat()
 			load := c.load()
 			spread := c.View().crowds(c.crowds(), c.cfg.SpreadAt, c.cfg.SpreadMax)
 			c.tell(func(a *Announcement) bool {
