@@ -106,9 +106,6 @@ type deliveries struct {
 // what was sent again with its client_msg_id is there once, and a stream that resumed by seq after each kill delivered
 // every message once.
 func TestCrash_AcknowledgedIsDurableOnceAndInOrder(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts processes")
-	}
 	data := t.TempDir()
 	furnish(t, data)
 	signer, err := token.OpenKey(data)

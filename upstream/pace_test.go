@@ -84,9 +84,6 @@ func TestPace_AColdMorning(t *testing.T) {
 	}
 	for i, tt := range tests {
 		t.Run(fmt.Sprintf("%d in %v, %v each", tt.n, tt.spread, tt.took), func(t *testing.T) {
-			if testing.Short() && tt.n > 4000 {
-				t.Skip("long")
-			}
 			bubble(t, func(t *testing.T) {
 				f := newFake(t)
 				f.load = func(name string, body []byte) (int, any) {

@@ -106,9 +106,6 @@ func BenchmarkRead(b *testing.B) {
 // BenchmarkSearch tells what a search costs in the largest workspace: what many have is found at once, and what few or
 // nobody has at the end of one walk over an index of 148,170 lines.
 func BenchmarkSearch(b *testing.B) {
-	if testing.Short() {
-		b.Skip("it fills a store of 148,170 users")
-	}
 	st := openLoaded(b, loadSize{148_170, 100, 100, 1000})
 	for _, query := range []string{"p", "person num", "14817", "148169", "load 77777 pers num", "nobody", "person nobody"} {
 		for _, order := range []protocol.ListOrder{protocol.ByName, protocol.ByID} {

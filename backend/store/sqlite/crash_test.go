@@ -24,11 +24,7 @@ func TestCrash(t *testing.T) {
 		fmt.Fprintln(os.Stderr, storetest.Storm(openAt(t, dir), os.Stdout))
 		os.Exit(1) // A storm ends by being killed only.
 	}
-	rounds := 5
-	if testing.Short() {
-		rounds = 1
-	}
-	for round := range rounds {
+	for round := range 5 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			dir := t.TempDir()
 			child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrash$")

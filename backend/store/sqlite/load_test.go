@@ -20,13 +20,10 @@ import (
 type loadSize struct{ users, public, private, memberships int }
 
 // BenchmarkLoad writes whole workspaces as generate does. The time grows linearly with the memberships; the memory does
-// not grow. The large size is the largest preset (run without -short).
+// not grow. The large size is the largest preset: it takes a minute.
 func BenchmarkLoad(b *testing.B) {
 	for _, size := range []loadSize{{530, 35, 40, 5_000}, {148_170, 7_408, 2_592, 3_700_000}} {
 		b.Run(strconv.Itoa(size.users), func(b *testing.B) {
-			if size.users > 1000 && testing.Short() {
-				b.Skip("the largest workspace takes a minute")
-			}
 			for b.Loop() {
 				path := filepath.Join(b.TempDir(), "store.db")
 				st, err := Open(context.Background(), Options{Path: path})
