@@ -163,34 +163,52 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// TestNoSleep: a test that sleeps is slow, or flaky, or both. In a synctest bubble time is virtual and may be slept, so
-// the rule is simple: time.Sleep is for folders whose tests have bubbles.
+// sleepers are the functions of tests that sleep and do not open a bubble themselves, by folder; "" is all of a folder.
+var sleepers = map[string][]string{
+	"internal/sim": {""},       // Each simulation is one bubble.
+	"upstream":     {"settle"}, // Called in bubbles only.
+	"edge":         {"elapse"}, // The same.
+	"client":       {"settle"}, // The same.
+}
+
+// TestNoSleep: a test that sleeps is slow, or flaky, or both. In a synctest bubble time is virtual and may be slept: so
+// time.Sleep stands in functions that open one, by synctest.Test or a helper called bubble.
 func TestNoSleep(t *testing.T) {
-	bubbles := make(map[string]bool)
 	for _, src := range sources(t) {
-		if importName(src.file, "testing/synctest") != "" {
-			bubbles[path.Dir(src.path)] = true
-		}
-	}
-	for _, src := range sources(t) {
-		if !src.isTest() || bubbles[path.Dir(src.path)] {
-			continue
-		}
 		timePkg := importName(src.file, "time")
-		if timePkg == "" {
+		if !src.isTest() || timePkg == "" {
 			continue
 		}
-		ast.Inspect(src.file, func(n ast.Node) bool {
-			sel, ok := n.(*ast.SelectorExpr)
-			if !ok || sel.Sel.Name != "Sleep" {
-				return true
+		may := sleepers[path.Dir(src.path)]
+		for _, decl := range src.file.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || slices.Contains(may, "") || slices.Contains(may, fn.Name.Name) {
+				continue
 			}
-			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == timePkg {
-				t.Errorf("%s: time.Sleep in a test outside testing/synctest", src.path)
+			if calls(fn, timePkg, "Sleep") && !calls(fn, importName(src.file, "testing/synctest"), "Test") && !calls(fn, "", "bubble") {
+				t.Errorf("%s: %s sleeps outside testing/synctest", src.path, fn.Name.Name)
 			}
-			return true
-		})
+		}
 	}
+}
+
+// calls reports whether a function calls pkg.name, or name if pkg is "".
+func calls(fn *ast.FuncDecl, pkg, name string) (found bool) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		switch f := call.Fun.(type) {
+		case *ast.SelectorExpr:
+			x, ok := f.X.(*ast.Ident)
+			found = found || ok && pkg != "" && x.Name == pkg && f.Sel.Name == name
+		case *ast.Ident:
+			found = found || pkg == "" && f.Name == name
+		}
+		return true
+	})
+	return found
 }
 
 func TestRefuse(t *testing.T) {
