@@ -13,9 +13,21 @@ import (
 func wireText(payload []byte) []byte { return wire(opText, payload) }
 
 func wire(opcode byte, payload []byte) []byte {
-	buf := make([]byte, 0, len(payload)+10)
+	return append(appendHeader(make([]byte, 0, len(payload)+10), opcode, len(payload)), payload...)
+}
+
+// wireTyped returns the frame of a body, an object that is not empty, with its type as the first field. A boot is large:
+// it is copied once.
+func wireTyped(name string, body []byte) []byte {
+	head := `{"type":"` + name + `",`
+	n := len(head) + len(body) - 1
+	buf := append(appendHeader(make([]byte, 0, n+10), opText, n), head...)
+	return append(buf, body[1:]...)
+}
+
+func appendHeader(buf []byte, opcode byte, n int) []byte {
 	buf = append(buf, 0x80|opcode)
-	switch n := len(payload); {
+	switch {
 	case n < 126:
 		buf = append(buf, byte(n))
 	case n <= 0xffff:
@@ -25,7 +37,7 @@ func wire(opcode byte, payload []byte) []byte {
 		buf = append(buf, 127)
 		buf = binary.BigEndian.AppendUint64(buf, uint64(n))
 	}
-	return append(buf, payload...)
+	return buf
 }
 
 // wireClose returns a close frame. The reason is cut to what a control frame may carry.

@@ -303,8 +303,8 @@ func (s *Session) welcome(o *opening) (outcome string, err error) {
 		if err != nil {
 			return s.refuse(err)
 		}
-		s.sayBoot(typed(protocol.FrameBoot, boot))
-		s.sayBoot(typed(protocol.FrameCounts, counts))
+		s.sayBoot(protocol.FrameBoot, boot)
+		s.sayBoot(protocol.FrameCounts, counts)
 	}
 	return "ok", nil
 }
@@ -326,11 +326,6 @@ func (s *Session) hello(r Resumed, count int) {
 		}
 	}
 	s.say(hello)
-}
-
-// typed puts a type in front of a body.
-func typed(name string, body []byte) []byte {
-	return protocol.AppendFields(nil, []byte(`{"type":"`+name+`"}`), body)
 }
 
 // refuse tells the client why it cannot stay.

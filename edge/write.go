@@ -124,7 +124,9 @@ func (s *Session) overflow() {
 }
 
 // sayBoot puts a boot frame into the outbox.
-func (s *Session) sayBoot(body []byte) { s.putFree(wireText(body), protocol.ClassControl) }
+func (s *Session) sayBoot(name string, body []byte) {
+	s.putFree(wireTyped(name, body), protocol.ClassControl)
+}
 
 // putFree adds a frame that may be larger than the outbox's bound and does not count: something else bounds it.
 func (s *Session) putFree(frame []byte, class protocol.Class) {

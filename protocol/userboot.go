@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 )
@@ -12,8 +13,10 @@ type UserBootParts struct {
 	Team json.RawMessage // body of the workspace
 	// Memberships in id order. Bodies[i] is the body of the channel Memberships[i]; nil if it is not at hand (then the
 	// channel is named by its membership alone). Bodies of direct messages are not needed and not looked at.
-	Memberships      []Membership
-	Bodies           []json.RawMessage
+	Memberships []Membership
+	Bodies      []json.RawMessage
+	// Slim, if not nil, is asked for AppendSlim of a body, which is the same for everybody and may be kept.
+	Slim             func(body json.RawMessage, lazy bool) []byte
 	Prefs            json.RawMessage
 	Usergroups       []ObjectID
 	Workspaces       []WorkspaceID
@@ -75,7 +78,7 @@ func ComposeUserBoot(p *UserBootParts, opts UserBootOptions) []byte {
 			if i < len(p.Bodies) {
 				body = p.Bodies[i]
 			}
-			b = appendBootChannel(comma(b), m, body, opts.Lazy)
+			b = appendBootChannel(comma(b), m, body, opts.Lazy, p.Slim)
 		}
 	}
 	b = append(b, ']')
@@ -127,17 +130,36 @@ func appendBootDM(b []byte, m *Membership, lazy bool) []byte {
 	return append(b, '}')
 }
 
-func appendBootChannel(b []byte, m *Membership, body []byte, lazy bool) []byte {
+func appendBootChannel(b []byte, m *Membership, body []byte, lazy bool, slim func(json.RawMessage, bool) []byte) []byte {
 	b = append(b, `{"id":`...)
 	b = AppendString(b, m.Channel)
-	b = append(b, `,"updated":`...)
-	if updated := Field(body, "updated"); updated != nil && string(updated) != "0" {
-		b = append(b, updated...) // The body may be newer than the membership, and a version stands for one body.
-	} else {
-		b = strconv.AppendInt(b, int64(m.Updated), 10)
-	}
 	b = append(b, `,"is_private":`...)
 	b = strconv.AppendBool(b, m.Type != TypePublic)
+	own := len(b)
+	if slim != nil && len(body) > 0 {
+		b = append(b, slim(body, lazy)...)
+	} else {
+		b = AppendSlim(b, body, lazy)
+	}
+	if !bytes.HasPrefix(b[own:], []byte(slimUpdated)) {
+		b = append(b, slimUpdated...)
+		b = strconv.AppendInt(b, int64(m.Updated), 10)
+	}
+	if !lazy {
+		b = append(b, `,"is_member":true`...)
+	}
+	return append(b, '}')
+}
+
+const slimUpdated = `,"updated":`
+
+// AppendSlim appends what a boot says of a channel's body, each field behind a comma: its version first, if it has one. The
+// body may be newer than the membership, and a version stands for one body.
+func AppendSlim(b, body []byte, lazy bool) []byte {
+	if updated := Field(body, "updated"); updated != nil && string(updated) != "0" {
+		b = append(b, slimUpdated...)
+		b = append(b, updated...)
+	}
 	EachField(body, func(name, value []byte) bool {
 		switch string(name) {
 		case "name":
@@ -174,10 +196,7 @@ func appendBootChannel(b []byte, m *Membership, body []byte, lazy bool) []byte {
 		b = append(b, value...)
 		return true
 	})
-	if !lazy {
-		b = append(b, `,"is_member":true`...)
-	}
-	return append(b, '}')
+	return b
 }
 
 // ComposeCounts returns the answer of client.counts for memberships in id order: every conversation that is not

@@ -57,7 +57,7 @@ func (r *reader) bootParts(opts protocol.UserBootOptions) (*protocol.UserBootPar
 	}
 	p := &protocol.UserBootParts{
 		Memberships: r.memberships(), Prefs: r.user.Prefs(), Usergroups: r.user.Usergroups(),
-		Workspaces: r.id.Workspaces, DefaultWorkspace: r.id.Workspace, Now: r.s.now().Unix(),
+		Workspaces: r.id.Workspaces, DefaultWorkspace: r.id.Workspace, Now: r.s.now().Unix(), Slim: r.s.slims.get,
 	}
 	ids := make([]protocol.ObjectID, 0, len(p.Memberships)+2)
 	ids = append(ids, protocol.ObjectID(r.id.User), protocol.ObjectID(r.id.Workspace))
