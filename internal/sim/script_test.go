@@ -350,3 +350,43 @@ func TestScript_AnAnswerOfTwoLoads(t *testing.T) {
 		pass(5 * time.Second)
 	})
 }
+
+// TestScript_ALoadUnderWay: a user of a workspace that the node does not follow changes while they are loaded. Who asks after
+// the node has heard that far is not given what was loaded before.
+func TestScript_ALoadUnderWay(t *testing.T) {
+	script(t, func(w *world) {
+		c := w.joins(ann, w.nodes[0])
+		who := []protocol.ObjectID{protocol.ObjectID(stranger)}
+		w.gate.delay(protocol.CallObjects, 400*time.Millisecond)
+		w.spawn(func() { c.info("users", who, false, false) })
+		pass(100 * time.Millisecond)
+		w.gate.delay(protocol.CallObjects, 0)
+		w.back.profile(stranger, "new")
+		pass(100 * time.Millisecond)
+		c.info("users", who, false, false)
+		pass(5 * time.Second)
+	})
+}
+
+// TestScript_AChannelIsReset: bob is mentioned in a channel while the stream is down, and the backend cannot say so any more.
+// The node does not go on with what it knew of him. There is no auditor to put it right.
+func TestScript_AChannelIsReset(t *testing.T) {
+	script(t, func(w *world) {
+		w.restarts(w.nodes[0], func(c *node.Config) { c.Query.AuditSample = 0 })
+		w.joins(bob, w.nodes[0])
+		w.gate.listener.refuse(true)
+		w.gate.listener.cut()
+		w.back.post(ann, generalID, "<@"+string(bob)+">")
+		w.back.forget()
+		pass(time.Second)
+		w.gate.listener.refuse(false)
+		pass(5 * time.Second)
+	})
+}
+
+// forget lets the backend forget all that it could replay.
+func (b *backend) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.replayFrom = b.position
+}
