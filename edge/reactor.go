@@ -84,7 +84,7 @@ func (w *writer) run() {
 		w.mu.Unlock()
 		for i, s := range batch {
 			batch[i] = nil
-			buf = s.writeOut(&try, buf, false)
+			buf = s.writeSafely(&try, buf, false)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -270,6 +271,35 @@ func TestPanics_EndOneSessionOnly(t *testing.T) {
 			t.Errorf("%s: the panic is not counted", name)
 		}
 		w.stop()
+	}
+}
+
+// badConn has a fault when it is written to.
+type badConn struct{ syscall.RawConn }
+
+func (badConn) Write(func(fd uintptr) bool) error { panic("a fault of ours") }
+
+// TestPanics_InAWriterOfMany: the goroutine that writes for many sessions survives a fault in one, and so do the others.
+func TestPanics_InAWriterOfMany(t *testing.T) {
+	w := newWorld(t)
+	victim, other := w.hello(w.thinURL("xoxp-ana", "")), w.hello(w.thinURL("xoxp-bo", ""))
+	eventually(t, "both are attached", func() bool { return w.hub.len() == 2 })
+	for _, s := range w.edge.snapshot() {
+		if s.User() == "U1" {
+			s.reading.Lock()
+			s.mu.Lock()
+			s.direct = badConn{s.direct}
+			s.mu.Unlock()
+			s.reading.Unlock()
+		}
+	}
+	w.hub.publish(messageEvent(1))
+	victim.closed()
+	eventually(t, "one is left", func() bool { return w.edge.Sessions() == 1 && w.hub.len() == 1 })
+	w.hub.publish(messageEvent(2))
+	other.until(`"m2"`)
+	if w.metric("flannel_panics_total") != 1 {
+		t.Error("the panic is not counted")
 	}
 }
 

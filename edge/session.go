@@ -174,11 +174,16 @@ func (s *Session) run(o *opening) {
 // guard ends the session after a fault of ours, and keeps the node. It is deferred by each of the session's goroutines.
 func (s *Session) guard() {
 	if r := recover(); r != nil {
-		s.edge.metrics.panics.Inc()
-		s.edge.log.Error("session panicked", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
+		s.faulted(r)
 		s.Close(protocol.CloseReconnect, s.edge.comeBack())
 		s.hangUp(closeWait)
 	}
+}
+
+// faulted counts and tells a fault of ours.
+func (s *Session) faulted(r any) {
+	s.edge.metrics.panics.Inc()
+	s.edge.log.Error("session panicked", "err", fmt.Sprint(r), "stack", string(debug.Stack()))
 }
 
 // begin brings the session to where it hears events, or tells the client why not. outcome is the label of

@@ -219,7 +219,7 @@ func (s *Session) uncork() {
 	write := answers || s.beginWriteLocked()
 	s.mu.Unlock()
 	if write {
-		p.buf = s.writeOut(&p.try, p.buf, answers)
+		p.buf = s.writeSafely(&p.try, p.buf, answers)
 	}
 	if cap(p.buf) <= maxPen {
 		pens.Put(p)
@@ -236,6 +236,19 @@ type pen struct {
 const maxPen = 4 * coalesce
 
 var pens = sync.Pool{New: func() any { return new(pen) }}
+
+// writeSafely is writeOut for those who write for many sessions: a fault of ours ends the one session.
+func (s *Session) writeSafely(try *poll.Attempt, buf []byte, full bool) (grown []byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.faulted(r)
+			s.writeFailed(os.ErrInvalid)
+			s.work.Done() // which writeOut has not done
+			grown = nil
+		}
+	}()
+	return s.writeOut(try, buf, full)
+}
 
 // writeOut writes what waits as far as the socket takes it now, as many frames at once as there are. It does not wait:
 // should there be no room it leaves the rest to a goroutine. If full, there is something in buf already. It returns buf,
