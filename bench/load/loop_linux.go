@@ -19,15 +19,20 @@ type loop struct {
 	wake  int // eventfd: there is a command
 	armed int64
 
-	conns []*conn       // in the order of their numbers; those that ended stay
-	byFD  map[int]*conn // open ones
-	buf   []byte        // what is read, for all connections in turn
-	hint  int           // where the last stamp stood
+	byFD map[int]*conn // open ones
+	buf  []byte        // what is read, for all connections in turn
 
 	report Report
 	times  *Times
 	ticked int64 // when the last report was made
 
+	crowd
+}
+
+// crowd is all that ends when the connections do.
+type crowd struct {
+	conns     []*conn // in the order of their numbers; those that ended stay
+	hint      int     // where the last stamp stood
 	opening   *opening
 	listening bool
 	heard     tracker
@@ -241,10 +246,7 @@ func (l *loop) closeAll() {
 			l.end(c, "")
 		}
 	}
-	*l = loop{
-		tell: l.tell, poll: l.poll, timer: l.timer, wake: l.wake, armed: l.armed, byFD: l.byFD, buf: l.buf,
-		report: l.report, times: l.times, ticked: l.ticked,
-	}
+	l.crowd = crowd{} // Not all of the loop: nudge reads of it, whenever it likes.
 }
 
 // resting is a DoRest under way.
