@@ -56,6 +56,7 @@ type Cache struct {
 	topicCount int
 	recent     recent
 	channels   map[protocol.ChannelID]*channel // those with a member whose state is held
+	table      channelTable                    // of the same; read under User.mu too
 	held       numset.Slots[*User]             // those in users; channels know them by their numbers
 	setBytes   int
 	forced     []*User // states that a bound has forced out and Expire has not told of

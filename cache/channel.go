@@ -8,12 +8,13 @@ import (
 )
 
 // channel is what the held members of one channel share, so that a message costs no more in a large channel than in a
-// small one, and a member is only what is their own. It exists while it has members; their users point at it, and may be
+// small one, and a member is only what is their own. It exists while it has members; states that are given up may be
 // read longer than that.
 type channel struct {
 	// Static after construction.
-	id    protocol.ChannelID
-	peers *[2]protocol.UserID // of a direct message: each is the other's peer
+	id     protocol.ChannelID
+	peers  *[2]protocol.UserID // of a direct message: each is the other's peer
+	number uint32              // in its table, until it has no members
 
 	state atomic.Pointer[channelState]
 

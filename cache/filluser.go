@@ -90,7 +90,9 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 		u.workspace = protocol.WorkspaceID(t.name)
 	}
 	u.link, _ = own.tie()
+	u.table = &c.table
 	if held {
+		old.detach() // Now: a channel may lose its last member, and another get its number, before the new state is done.
 		u.number = old.number
 		c.held.Set(u.number, u)
 	} else {
@@ -106,9 +108,10 @@ func (c *Cache) FillUser(b *protocol.UserBoot, at protocol.Position) (*User, err
 			c.leave(u, ch, p)
 		}
 		old.void.Store(true)
-		for _, m := range old.members {
-			if _, still := u.in(m.channel); !still {
-				c.unchannel(u, m.channel)
+		for i := range old.members {
+			ch := old.channelOf(&old.members[i])
+			if _, still := u.in(ch); !still {
+				c.unchannel(u, ch)
 			}
 		}
 	}
@@ -139,10 +142,12 @@ func (c *Cache) detached(b *protocol.UserBoot, at protocol.Position, now int64) 
 	}
 	u := newUser(b, at, s)
 	u.void.Store(true)
+	u.table = new(channelTable)
 	for i := range b.Memberships {
 		ch := newChannel(u.id, &b.Memberships[i])
 		ch.setLatest(b.Memberships[i].Latest)
 		ch.setLoaded(&b.Memberships[i])
+		ch.number = u.table.add(ch)
 		u.place(ch, &b.Memberships[i])
 	}
 	return u
@@ -221,7 +226,7 @@ func (c *Cache) replayUser(u *User, own *topic, above []*topic) {
 	}
 	u.counts = true
 	for i := 0; i < len(u.members); {
-		if gone, _ := c.replay(u, u.members[i].channel); !gone {
+		if gone, _ := c.replay(u, u.channelOf(&u.members[i])); !gone {
 			i++
 		}
 	}
@@ -229,7 +234,7 @@ func (c *Cache) replayUser(u *User, own *topic, above []*topic) {
 		c.replayObjects(u, t)
 	}
 	for i := range u.members {
-		if t := u.members[i].channel.topic; t != nil {
+		if t := u.channelOf(&u.members[i]).topic; t != nil {
 			c.replayObjects(u, t)
 		}
 	}
@@ -248,8 +253,9 @@ func (c *Cache) replayObjects(u *User, t *topic) {
 // dropUser gives a state up. It wants mu.
 func (c *Cache) dropUser(u *User) {
 	u.void.Store(true)
-	for _, m := range u.members {
-		c.unchannel(u, m.channel)
+	u.detach()
+	for i := range u.members {
+		c.unchannel(u, u.channelOf(&u.members[i]))
 	}
 	c.users.remove(u.id)
 	c.held.Free(u.number)

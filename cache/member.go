@@ -7,12 +7,19 @@ import (
 	"flannel/protocol"
 )
 
-// member is a user's place in a channel, in 16 bytes: a node has millions. What all members have in common is the
-// channel's. Its fields change under User.mu.
+// member is a user's place in a channel, in 12 bytes without a pointer: a node has millions. What all members have in
+// common is the channel's. Its fields change under User.mu.
 type member struct {
-	channel *channel
-	own     ownPlace
+	channel uint32 // in User.table
+	own     [2]uint32
 }
+
+func (m *member) word() ownPlace { return ownPlace(m.own[0]) | ownPlace(m.own[1])<<32 }
+
+func (m *member) setWord(p ownPlace) { m.own = [2]uint32{uint32(p), uint32(p >> 32)} }
+
+// channelOf wants mu or Cache.mu.
+func (u *User) channelOf(m *member) *channel { return u.table.at(m.channel) }
 
 // ownPlace packs what is the user's own: the marker, the count of mentions, whether the channel is open. What it cannot
 // hold stands in User.odd, and odd says so: a marker of another form, very many mentions, a peer that is not the
@@ -70,44 +77,45 @@ func appendTS(b []byte, packed ownPlace) []byte {
 
 // placeOf returns what is the user's own in a place, with a marker made for the caller. It wants mu or Cache.mu.
 func (u *User) placeOf(m *member) oddPlace {
-	if m.own&oddFlag != 0 {
-		return u.odd[m.channel]
+	own, ch := m.word(), u.channelOf(m)
+	if own&oddFlag != 0 {
+		return u.odd[ch]
 	}
-	return oddPlace{
-		lastRead: protocol.TS(appendTS(nil, m.own&markerMask)), mentions: int(m.own >> mentionShift), peer: m.channel.peerOf(u.id),
-	}
+	return oddPlace{lastRead: protocol.TS(appendTS(nil, own&markerMask)), mentions: int(own >> mentionShift), peer: ch.peerOf(u.id)}
 }
 
 // setPlace wants mu and Cache.mu.
 func (u *User) setPlace(m *member, p oddPlace) {
+	own, ch := m.word(), u.channelOf(m)
 	packed, ok := packTS(p.lastRead)
-	if ok && 0 <= p.mentions && p.mentions <= maxMentions && p.peer == m.channel.peerOf(u.id) {
-		if m.own&oddFlag != 0 {
-			delete(u.odd, m.channel)
+	if ok && 0 <= p.mentions && p.mentions <= maxMentions && p.peer == ch.peerOf(u.id) {
+		if own&oddFlag != 0 {
+			delete(u.odd, ch)
 		}
-		m.own = m.own&openFlag | packed | ownPlace(p.mentions)<<mentionShift
+		m.setWord(own&openFlag | packed | ownPlace(p.mentions)<<mentionShift)
 		return
 	}
 	if u.odd == nil {
 		u.odd = make(map[*channel]oddPlace)
 	}
-	u.odd[m.channel] = p
-	m.own = m.own&openFlag | oddFlag
+	u.odd[ch] = p
+	m.setWord(own&openFlag | oddFlag)
 }
 
 // setMark moves the marker and sets the count of mentions. It wants mu and Cache.mu.
 func (u *User) setMark(m *member, lastRead protocol.TS, mentions int) {
-	p := oddPlace{lastRead, mentions, m.channel.peerOf(u.id)}
-	if m.own&oddFlag != 0 {
-		p.peer = u.odd[m.channel].peer
+	ch := u.channelOf(m)
+	p := oddPlace{lastRead, mentions, ch.peerOf(u.id)}
+	if m.word()&oddFlag != 0 {
+		p.peer = u.odd[ch].peer
 	}
 	u.setPlace(m, p)
 }
 
 // setMentions wants mu and Cache.mu.
 func (u *User) setMentions(m *member, n int) {
-	if m.own&oddFlag == 0 && n <= maxMentions {
-		m.own = m.own&(1<<mentionShift-1) | ownPlace(n)<<mentionShift
+	if own := m.word(); own&oddFlag == 0 && n <= maxMentions {
+		m.setWord(own&(1<<mentionShift-1) | ownPlace(n)<<mentionShift)
 		return
 	}
 	p := u.placeOf(m)
@@ -117,39 +125,57 @@ func (u *User) setMentions(m *member, n int) {
 
 // mentions wants mu or Cache.mu.
 func (u *User) mentions(m *member) int {
-	if m.own&oddFlag != 0 {
-		return u.odd[m.channel].mentions
+	own := m.word()
+	if own&oddFlag != 0 {
+		return u.odd[u.channelOf(m)].mentions
 	}
-	return int(m.own >> mentionShift)
+	return int(own >> mentionShift)
 }
 
 // compareRead compares a place's marker with ts. It wants mu or Cache.mu.
 func (u *User) compareRead(m *member, ts protocol.TS) int {
-	if m.own&oddFlag != 0 {
-		return strings.Compare(string(u.odd[m.channel].lastRead), string(ts))
+	own := m.word()
+	if own&oddFlag != 0 {
+		return strings.Compare(string(u.odd[u.channelOf(m)].lastRead), string(ts))
 	}
 	var text [17]byte
-	return strings.Compare(string(appendTS(text[:0], m.own&markerMask)), string(ts))
+	return strings.Compare(string(appendTS(text[:0], own&markerMask)), string(ts))
 }
 
 func (m *member) setOpen(open bool) {
-	m.own &^= openFlag
+	own := m.word() &^ openFlag
 	if open {
-		m.own |= openFlag
+		own |= openFlag
 	}
+	m.setWord(own)
 }
 
 // snapshot wants User.mu. text has the marker, if it is not in u.odd.
 func (u *User) snapshot(p *protocol.Membership, m *member, text string) {
-	s := m.channel.state.Load()
-	p.Channel, p.Owner, p.Type, p.Updated, p.Archived, p.Latest = m.channel.id, s.owner, s.typ, s.updated, s.archived, s.latest
-	p.Open = m.own&openFlag != 0
-	if m.own&oddFlag != 0 {
-		odd := u.odd[m.channel]
+	own, ch := m.word(), u.channelOf(m)
+	s := ch.state.Load()
+	p.Channel, p.Owner, p.Type, p.Updated, p.Archived, p.Latest = ch.id, s.owner, s.typ, s.updated, s.archived, s.latest
+	p.Open = own&openFlag != 0
+	if own&oddFlag != 0 {
+		odd := u.odd[ch]
 		p.LastRead, p.MentionCount, p.Peer = odd.lastRead, odd.mentions, odd.peer
 		return
 	}
-	p.LastRead, p.MentionCount, p.Peer = protocol.TS(text), int(m.own>>mentionShift), m.channel.peerOf(u.id)
+	p.LastRead, p.MentionCount, p.Peer = protocol.TS(text), int(own>>mentionShift), ch.peerOf(u.id)
+}
+
+// detach lets a state that the cache gives up, and that somebody may still read, have its channels for itself: their
+// numbers may be given to others from now on. It wants Cache.mu.
+func (u *User) detach() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := make([]*channel, len(u.members))
+	for i := range u.members {
+		all[i] = u.channelOf(&u.members[i])
+		u.members[i].channel = uint32(i)
+	}
+	u.table = new(channelTable)
+	u.table.all.Store(&all)
 }
 
 // apart is up to where events are in a place: up to at in all of it; marker and mention count are as of readAt, and of
@@ -191,5 +217,5 @@ func (u *User) enteredAt(id protocol.ChannelID) (at protocol.Position, in bool) 
 	if !in {
 		return 0, false
 	}
-	return u.apartOf(u.members[i].channel).at, true
+	return u.apartOf(u.channelOf(&u.members[i])).at, true
 }

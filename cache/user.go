@@ -40,6 +40,7 @@ type User struct {
 	role    protocol.Role
 	prefs   json.RawMessage
 	groups  []protocol.ObjectID
+	table   *channelTable // of members
 	members []member
 	odd     map[*channel]oddPlace
 }
@@ -85,7 +86,7 @@ func (u *User) Membership(ch protocol.ChannelID) (protocol.Membership, bool) {
 	if i, ok := u.find(ch); ok {
 		var p protocol.Membership
 		m := &u.members[i]
-		u.snapshot(&p, m, string(appendTS(nil, m.own&markerMask)))
+		u.snapshot(&p, m, string(appendTS(nil, m.word()&markerMask)))
 		return p, true
 	}
 	return protocol.Membership{}, false
@@ -99,12 +100,12 @@ func (u *User) Memberships() []protocol.Membership {
 	var room [17 * 128]byte // Few are in more channels; then it is an allocation more.
 	text := room[:0]
 	for i := range u.members {
-		text = appendTS(text, u.members[i].own&markerMask)
+		text = appendTS(text, u.members[i].word()&markerMask)
 	}
 	markers := string(text) // One allocation for all.
 	for i := range u.members {
 		m, n := &u.members[i], 0
-		if m.own&markerMask != 0 {
+		if m.word()&markerMask != 0 {
 			n = 17
 		}
 		u.snapshot(&list[i], m, markers[:n])
@@ -119,7 +120,7 @@ func (u *User) Channels() []protocol.ChannelID {
 	defer u.mu.RUnlock()
 	list := make([]protocol.ChannelID, len(u.members))
 	for i := range u.members {
-		list[i] = u.members[i].channel.id
+		list[i] = u.channelOf(&u.members[i]).id
 	}
 	return list
 }
@@ -131,7 +132,7 @@ func (u *User) Topics() []protocol.Topic {
 	list := make([]protocol.Topic, 0, len(u.members)+1)
 	list = append(list, protocol.Topic(u.id))
 	for i := range u.members {
-		list = append(list, protocol.Topic(u.members[i].channel.id))
+		list = append(list, protocol.Topic(u.channelOf(&u.members[i]).id))
 	}
 	return list
 }
@@ -192,12 +193,12 @@ func (u *User) lastUse() int64 { return u.seat.used.Load() }
 // find returns where a channel stands in members, or would stand. It wants mu or Cache.mu.
 func (u *User) find(ch protocol.ChannelID) (int, bool) {
 	return slices.BinarySearchFunc(u.members, ch, func(m member, ch protocol.ChannelID) int {
-		return strings.Compare(string(m.channel.id), string(ch))
+		return strings.Compare(string(u.channelOf(&m).id), string(ch))
 	})
 }
 
 // in returns where a channel stands in members, and whether it does. It wants mu or Cache.mu.
 func (u *User) in(ch *channel) (int, bool) {
 	i, ok := u.find(ch.id)
-	return i, ok && u.members[i].channel == ch
+	return i, ok && u.channelOf(&u.members[i]) == ch
 }

@@ -706,8 +706,8 @@ func TestExpire_GraceAndHolds(t *testing.T) {
 	expire()
 	f.advance(1)
 	expire(a)
-	if len(f.channels) != 0 || len(f.seats.of) != 0 || f.numUsers() != 0 || f.held.Len() != 0 {
-		t.Errorf("%d channels, %d seats, %d users, %d numbers are left", len(f.channels), len(f.seats.of), f.numUsers(), f.held.Len())
+	if len(f.channels) != 0 || len(f.seats.of) != 0 || f.numUsers() != 0 || f.held.Len() != 0 || f.table.len() != 0 {
+		t.Errorf("%d channels, %d seats, %d users, %d numbers are left", len(f.channels), len(f.seats.of), f.numUsers(), f.held.Len()+f.table.len())
 	}
 	if n := f.metric("flannel_cache_evictions_total", prometheus.Labels{"reason": "grace"}); n != 3 {
 		t.Errorf("%v dropped for grace", n)

@@ -50,7 +50,7 @@ func (c *Cache) enter(u *User, place *protocol.Membership, p protocol.Position) 
 	}
 	i, again := u.find(place.Channel)
 	if again {
-		ch := u.members[i].channel
+		ch := u.channelOf(&u.members[i])
 		if p <= u.apartOf(ch).at {
 			return nil, false
 		}
@@ -65,7 +65,7 @@ func (c *Cache) leave(u *User, ch protocol.ChannelID, p protocol.Position) bool 
 		return false
 	}
 	i, in := u.find(ch)
-	if in && p <= u.apartOf(u.members[i].channel).at {
+	if in && p <= u.apartOf(u.channelOf(&u.members[i])).at {
 		return false // Added again since.
 	}
 	c.bury(u, ch, p)
@@ -101,7 +101,7 @@ func (c *Cache) addMember(u *User, place *protocol.Membership, p protocol.Positi
 	ch := c.channels[place.Channel]
 	if ch == nil {
 		ch = newChannel(u.id, place)
-		ch.topic = c.topic(protocol.Topic(ch.id))
+		ch.topic, ch.number = c.topic(protocol.Topic(ch.id)), c.table.add(ch)
 		c.channels[place.Channel] = ch
 	}
 	// If the log does not reach back, the new member's state is void, but those of the others are not.
@@ -126,22 +126,23 @@ func (u *User) place(ch *channel, loaded *protocol.Membership) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	i, again := len(u.members), false
-	if i > 0 && u.members[i-1].channel.id >= ch.id { // Loads come in order.
+	if i > 0 && u.channelOf(&u.members[i-1]).id >= ch.id { // Loads come in order.
 		i, again = u.find(ch.id)
 	}
 	if again {
-		delete(u.odd, u.members[i].channel)
-		u.members[i] = member{channel: ch}
+		delete(u.odd, u.channelOf(&u.members[i]))
+		u.members[i] = member{channel: ch.number}
 	} else {
-		u.members = slices.Insert(u.members, i, member{channel: ch})
+		u.members = slices.Insert(u.members, i, member{channel: ch.number})
 	}
 	m := &u.members[i]
 	m.setOpen(loaded.Open)
 	u.setPlace(m, oddPlace{loaded.LastRead, loaded.MentionCount, loaded.Peer})
 }
 
-// unlink takes a place away. It wants mu.
-func (c *Cache) unlink(u *User, ch *channel) {
+// unlink takes a place away, in the channel with a number. It wants mu.
+func (c *Cache) unlink(u *User, number uint32) {
+	ch := c.table.at(number)
 	u.mu.Lock()
 	if i, ok := u.in(ch); ok {
 		delete(u.odd, ch)
@@ -174,11 +175,12 @@ func (u *User) unwait(ch *channel) {
 	}
 }
 
-// unchannel takes a user out of what the channel's members share.
+// unchannel takes a user, whose members do not have it any more, out of what the channel's members share.
 func (c *Cache) unchannel(u *User, ch *channel) {
 	ch.in.Remove(u.number)
 	if ch.in.Empty() && c.channels[ch.id] == ch {
 		delete(c.channels, ch.id)
+		c.table.remove(ch.number)
 	}
 }
 
@@ -203,7 +205,7 @@ func (c *Cache) replay(u *User, ch *channel) (gone, ok bool) {
 			case protocol.OpMemberRemoved:
 				if e.User == u.id {
 					c.bury(u, ch.id, r.position)
-					c.unlink(u, ch)
+					c.unlink(u, ch.number)
 					return true, true
 				}
 			}
@@ -325,7 +327,7 @@ func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position) (
 			return u.read(&u.members[i], e, p)
 		}
 	case protocol.OpOpen:
-		if i, ok := u.find(e.Channel); ok && p > u.apartOf(u.members[i].channel).at {
+		if i, ok := u.find(e.Channel); ok && p > u.apartOf(u.channelOf(&u.members[i])).at {
 			u.mu.Lock()
 			u.members[i].setOpen(e.Open)
 			u.mu.Unlock()
@@ -342,7 +344,7 @@ func (c *Cache) applyPrivate(u *User, e *protocol.Effect, p protocol.Position) (
 // ignored), or ahead: then its messages above p, which were counted before, are counted again on top. A place that waits
 // for its topic has not counted any yet, nor has one that is still to be replayed.
 func (u *User) read(m *member, e *protocol.Effect, p protocol.Position) (ok bool) {
-	ch := m.channel
+	ch := u.channelOf(m)
 	a := u.apartOf(ch)
 	if p <= a.at || p < a.readAt {
 		return true
