@@ -40,6 +40,8 @@ type Options struct {
 const (
 	// streamTimeout bounds one exchange of whole states with another node, and so how long Run takes to end.
 	streamTimeout = 3 * time.Second
+	// pushPullEvery is how often whole states are exchanged with a random node. memberlist makes it longer above 32 nodes.
+	pushPullEvery = 10 * time.Second
 	// announceWait bounds the wait until an announcement is on its way: some rounds of gossip.
 	announceWait = time.Second
 	// A load is announced when it has changed by a 1/loadStep, or by loadSlack sessions if that is more: what is smaller
@@ -145,6 +147,8 @@ func (c *Cluster) configure(o Options) (*memberlist.Config, error) {
 	}
 	conf.Label = c.cfg.Name
 	conf.TCPTimeout = streamTimeout
+	// What gossip loses in spite of all is healed by the exchange of whole states.
+	conf.PushPullInterval = pushPullEvery
 	// A node that comes back under its name at another address, as pods do, need not wait longer than that.
 	conf.DeadNodeReclaimTime = time.Second
 	if c.keys, err = loadKeys(&c.cfg); err != nil {
@@ -292,9 +296,10 @@ func (c *Cluster) tell(edit func(*Announcement) bool) {
 	next := c.said
 	ok := edit(&next) && !c.left
 	if ok {
-		meta, err := next.encode()
-		if ok = err == nil; ok {
-			c.said, c.meta = next, meta
+		if _, err := next.encode(); err == nil {
+			c.said = next
+		} else {
+			ok = false
 		}
 	}
 	c.mu.Unlock()
@@ -307,7 +312,7 @@ func (c *Cluster) tell(edit func(*Announcement) bool) {
 
 // repeats is how often an announcement is told again, at each look at the load: gossip goes by datagrams, a few for each
 // announcement, and a member that was just joining when it was made may get none of them. The exchange of whole states,
-// which has it too, comes only after half a minute.
+// which has it too, comes later.
 const repeats = 3
 
 // repeat tells the last announcement again, a few times.
@@ -320,9 +325,19 @@ func (c *Cluster) repeat() {
 	}
 }
 
-// announceLocked wants telling.
+// announceLocked wants telling. Each announcement has a length of its own: memberlist's queue takes two messages of the same
+// length for one at times, and loses the first (hashicorp/memberlist#263). Nodes that announce in step, with names and
+// addresses of the same length, lost each repetition in the same way.
 func (c *Cluster) announceLocked() {
-	err := c.list.UpdateNode(announceWait)
+	c.mu.Lock()
+	meta, err := c.said.encode()
+	if err == nil {
+		c.meta = pad(meta)
+	}
+	c.mu.Unlock()
+	if err == nil {
+		err = c.list.UpdateNode(announceWait)
+	}
 	c.metrics.announced.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
 		c.log.Debug("announcement is late", "err", err) // The next exchange of whole states has it.

@@ -1,8 +1,10 @@
 package affinity
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
@@ -73,6 +75,15 @@ func (a Announcement) encode() ([]byte, error) {
 			return nil, fmt.Errorf("the node's address, region and zone take %d bytes, %d are allowed", len(b), maxMeta)
 		}
 	}
+}
+
+// maxPad bounds the spaces behind a member's metadata.
+const maxPad = 64
+
+// pad gives metadata a random length, by spaces, which JSON does not mind.
+func pad(b []byte) []byte {
+	n := min(maxPad, maxMeta-len(b))
+	return append(b, bytes.Repeat([]byte{' '}, rand.IntN(n+1))...)
 }
 
 // decode reads another member's metadata and refuses what no member of ours would say.

@@ -85,7 +85,13 @@ func inBackground(t *testing.T, args ...string) *background {
 			b.lines <- in.Text()
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if t.Failed() {
+			t.Logf("flannel %s said:\n%s", args[0], b.stderr)
+		}
+	})
 	return b
 }
 
