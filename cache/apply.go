@@ -76,6 +76,9 @@ func (c *Cache) applyEffect(t *topic, e *protocol.Effect, p protocol.Position, n
 		}
 	case protocol.OpTombstone:
 		c.tombstone(t, e.ID, e.Version, p, now)
+		if ch := c.channels[protocol.ChannelID(e.ID)]; ch != nil {
+			c.unnoteAll(ch) // A version may say no more than that there was one.
+		}
 		c.toDirectories(e, p)
 	case protocol.OpMemberAdded:
 		if protocol.Topic(e.Channel) == t.name {

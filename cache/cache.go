@@ -59,6 +59,7 @@ type Cache struct {
 	table      channelTable                    // of the same; read under User.mu too
 	held       numset.Slots[*User]             // those in users; channels know them by their numbers
 	setBytes   int
+	noted      int     // bytes of the channels' notes
 	forced     []*User // states that a bound has forced out and Expire has not told of
 }
 

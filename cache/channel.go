@@ -17,6 +17,7 @@ type channel struct {
 	number uint32              // in its table, until it has no members
 
 	state atomic.Pointer[channelState]
+	notes [NoteKinds]atomic.Pointer[note] // written under Cache.mu
 
 	// Guarded by Cache.mu. topic is the followed one of that name, or nil. Messages up to base are in the latest that was
 	// loaded. in has the numbers of the members, as in Cache.held.

@@ -131,6 +131,7 @@ func newUser(b *protocol.UserBoot, at protocol.Position, s *seat) *User {
 	if len(u.prefs) == 0 {
 		u.prefs = []byte("{}")
 	}
+	u.stamp.Store(stamps.Add(1))
 	return u
 }
 

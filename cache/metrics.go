@@ -107,10 +107,15 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 }
 
 // looked counts a look-up.
-func (m *metrics) looked(kind protocol.Kind, r result) {
+func (m *metrics) looked(kind protocol.Kind, r result) { m.lookedMany(kind, r, 1) }
+
+// lookedMany counts n look-ups with one result.
+func (m *metrics) lookedMany(kind protocol.Kind, r result, n int) {
 	l := m.lookups[kind]
 	if l == nil {
 		l = m.lookups[otherKind]
 	}
-	l[r].Inc()
+	if n > 0 {
+		l[r].Add(float64(n))
+	}
 }

@@ -22,6 +22,8 @@ type User struct {
 
 	// void: events were lost, the state has to be loaded again.
 	void atomic.Bool
+	// stamp is another one whenever the user is in other channels: no two sets of channels of a user have the same.
+	stamp atomic.Uint64
 	// waiting is since when there is a channel whose topic is not followed yet (Unix nanoseconds), 0 if there is none.
 	waiting atomic.Int64
 
@@ -96,7 +98,12 @@ func (u *User) Membership(ch protocol.ChannelID) (protocol.Membership, bool) {
 func (u *User) Memberships() []protocol.Membership {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	list := make([]protocol.Membership, len(u.members))
+	return u.appendMemberships(nil)
+}
+
+// appendMemberships wants mu.
+func (u *User) appendMemberships(list []protocol.Membership) []protocol.Membership {
+	list = slices.Grow(list, len(u.members))
 	var room [17 * 128]byte // Few are in more channels; then it is an allocation more.
 	text := room[:0]
 	for i := range u.members {
@@ -108,7 +115,8 @@ func (u *User) Memberships() []protocol.Membership {
 		if m.word()&markerMask != 0 {
 			n = 17
 		}
-		u.snapshot(&list[i], m, markers[:n])
+		list = append(list, protocol.Membership{})
+		u.snapshot(&list[len(list)-1], m, markers[:n])
 		markers = markers[n:]
 	}
 	return list
@@ -124,6 +132,12 @@ func (u *User) Channels() []protocol.ChannelID {
 	}
 	return list
 }
+
+// Stamp stands for what Channels returns: while it is the same, so are those. It is never 0.
+func (u *User) Stamp() uint64 { return u.stamp.Load() }
+
+// stamps has been given to this many sets of channels.
+var stamps atomic.Uint64
 
 // Topics returns the topics of the user and of their channels.
 func (u *User) Topics() []protocol.Topic {

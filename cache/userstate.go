@@ -134,6 +134,7 @@ func (u *User) place(ch *channel, loaded *protocol.Membership) {
 		u.members[i] = member{channel: ch.number}
 	} else {
 		u.members = slices.Insert(u.members, i, member{channel: ch.number})
+		u.stamp.Store(stamps.Add(1))
 	}
 	m := &u.members[i]
 	m.setOpen(loaded.Open)
@@ -147,6 +148,7 @@ func (c *Cache) unlink(u *User, number uint32) {
 	if i, ok := u.in(ch); ok {
 		delete(u.odd, ch)
 		u.members = slices.Delete(u.members, i, i+1)
+		u.stamp.Store(stamps.Add(1))
 	}
 	u.mu.Unlock()
 	u.unwait(ch)
@@ -179,6 +181,7 @@ func (u *User) unwait(ch *channel) {
 func (c *Cache) unchannel(u *User, ch *channel) {
 	ch.in.Remove(u.number)
 	if ch.in.Empty() && c.channels[ch.id] == ch {
+		c.unnoteAll(ch)
 		delete(c.channels, ch.id)
 		c.table.remove(ch.number)
 	}

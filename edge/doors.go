@@ -22,8 +22,9 @@ type Queries interface {
 	// Ready appends the body of the answer to a query to dst, if that can be had without waiting. What it reads it does not
 	// keep. If not ok, dst is as it was, and Query answers.
 	Ready(id *protocol.Identity, method, args, dst []byte) (body []byte, ok bool)
-	// Boot returns the bodies of client.userBoot and client.counts.
-	Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error)
+	// Boot calls use with the bodies of client.userBoot and client.counts, which are theirs only until it returns, or returns
+	// an error.
+	Boot(ctx context.Context, id protocol.Identity, lazy bool, use func(userBoot, counts []byte)) error
 	// Member reports whether a user, whose session is attached, is in a channel.
 	Member(user protocol.UserID, channel protocol.ChannelID) bool
 	// Peek returns those of the objects that are at hand and that id may see. It does not block.

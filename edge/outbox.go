@@ -16,13 +16,27 @@ func wire(opcode byte, payload []byte) []byte {
 	return append(appendHeader(make([]byte, 0, len(payload)+10), opcode, len(payload)), payload...)
 }
 
-// wireTyped returns the frame of a body, an object that is not empty, with its type as the first field. A boot is large:
-// it is copied once.
-func wireTyped(name string, body []byte) []byte {
-	head := `{"type":"` + name + `",`
-	n := len(head) + len(body) - 1
-	buf := append(appendHeader(make([]byte, 0, n+10), opText, n), head...)
+// appendTyped appends the frame of a body, an object that is not empty, with its type as the first field.
+func appendTyped(buf []byte, name string, body []byte) []byte {
+	n := len(`{"type":"",`) + len(name) + len(body) - 1
+	buf = append(appendHeader(buf, opText, n), `{"type":"`...)
+	buf = append(append(buf, name...), `",`...)
 	return append(buf, body[1:]...)
+}
+
+// loan is a buffer that holds one large frame until that is written: boots come in thousands at a time, and each would take
+// longer to allocate than to make.
+type loan struct{ buf []byte }
+
+var loans = sync.Pool{New: func() any { return new(loan) }}
+
+// maxLoan keeps the buffers of unusually large frames out of the pool.
+const maxLoan = 256 << 10
+
+func (l *loan) giveBack() {
+	if cap(l.buf) <= maxLoan {
+		loans.Put(l)
+	}
 }
 
 func appendHeader(buf []byte, opcode byte, n int) []byte {
@@ -56,6 +70,7 @@ type item struct {
 	free  bool            // its bytes do not count: a boot, or an answer that something else bounds
 	slot  bool            // an answer that keeps the place of its query until it is written
 	event *protocol.Event // that it tells, while the session begins
+	loan  *loan           // of frame, to be given back when it is written; nil if it is no loan
 }
 
 func (it *item) size() int {
@@ -157,6 +172,9 @@ func (o *outbox) take(buf []byte) (frames []byte, slots int) {
 		}
 		if it.slot {
 			slots++
+		}
+		if it.loan != nil {
+			it.loan.giveBack()
 		}
 		*it = item{}
 		n++

@@ -157,6 +157,20 @@ func (s *Session) run(o *opening) {
 	}()
 	defer s.guard()
 	s.edge.storm.opened(s.opened) // Not when it is done: a storm makes that late.
+	s.open(o)
+	if parked = s.park(); parked {
+		s.goOn()
+		return
+	}
+	ended = s.readLoop()
+}
+
+// open begins the session. All that it says then, the boot too, makes one write as a rule.
+func (s *Session) open(o *opening) {
+	if s.reactor != nil {
+		s.cork()
+		defer s.uncork()
+	}
 	outcome, err := s.begin(o)
 	s.booted()
 	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
@@ -164,11 +178,6 @@ func (s *Session) run(o *opening) {
 		s.edge.log.Debug("session refused", "outcome", outcome, "err", err)
 	}
 	s.release()
-	if parked = s.park(); parked {
-		s.goOn()
-		return
-	}
-	ended = s.readLoop()
 }
 
 // guard ends the session after a fault of ours, and keeps the node. It is deferred by each of the session's goroutines.
@@ -203,17 +212,19 @@ func (s *Session) begin(o *opening) (outcome string, err error) {
 		return s.turnAway(stageHandshakes, becauseFull)
 	}
 	// Before others can see the session, who look at its identity. A ticket may be older than the end of its token.
-	if err := s.identify(); err != nil {
+	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
+	defer cancel()
+	if err := s.identify(ctx); err != nil {
 		return s.refuse(err)
 	}
 	if reason := s.register(); reason != "" {
 		return s.turnAway(stageSessions, reason)
 	}
 	// Again, now that a revocation finds the session: one that came in between did not.
-	if err := s.identify(); err != nil {
+	if err := s.identify(ctx); err != nil {
 		return s.refuse(err)
 	}
-	return s.welcome(o)
+	return s.welcome(ctx, o)
 }
 
 // booted gives the place among the handshakes back.
@@ -266,9 +277,7 @@ func (s *Session) paced() bool {
 // identify finds out who the client is. Since a ticket was given for it its token may have died, and its role may have
 // changed. That is known here without asking the backend, or the backend is asked; if nobody can tell, the client has to
 // come again.
-func (s *Session) identify() error {
-	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
-	defer cancel()
+func (s *Session) identify(ctx context.Context) error {
 	id, err := s.edge.doors.Queries.Identify(ctx, s.token)
 	switch {
 	case err == nil && !s.registered:
@@ -283,14 +292,12 @@ func (s *Session) identify() error {
 }
 
 // welcome attaches the session, says hello, what it missed, and the boot. All of that stands before every live event.
-func (s *Session) welcome(o *opening) (outcome string, err error) {
+func (s *Session) welcome(ctx context.Context, o *opening) (outcome string, err error) {
 	e := s.edge
-	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
-	defer cancel()
 	resumed, err := e.doors.Hub.Attach(ctx, s, s.id, s.from)
 	if s.attached = err == nil; s.attached {
 		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
-		err = s.identify()
+		err = s.identify(ctx)
 	}
 	if len(resumed.Told) > 0 {
 		s.replayed.Store(&resumed.Told)
@@ -301,15 +308,16 @@ func (s *Session) welcome(o *opening) (outcome string, err error) {
 		return s.refuse(err)
 	}
 	for _, it := range past {
-		s.putFree(it.frame, it.class)
+		s.putFree(item{frame: it.frame, class: it.class})
 	}
 	if s.thin && flag(o.params["boot"]) {
-		boot, counts, err := e.doors.Queries.Boot(ctx, s.id, flag(o.params["lazy_channels"]))
+		err := e.doors.Queries.Boot(ctx, s.id, flag(o.params["lazy_channels"]), func(boot, counts []byte) {
+			s.sayBoot(protocol.FrameBoot, boot)
+			s.sayBoot(protocol.FrameCounts, counts)
+		})
 		if err != nil {
 			return s.refuse(err)
 		}
-		s.sayBoot(protocol.FrameBoot, boot)
-		s.sayBoot(protocol.FrameCounts, counts)
 	}
 	return "ok", nil
 }

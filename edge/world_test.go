@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,8 +78,15 @@ func (q *fakeQueries) Ready(id *protocol.Identity, method, args, dst []byte) (bo
 	return q.ready(id, method, args, dst)
 }
 
-func (q *fakeQueries) Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error) {
-	return q.boot(ctx, id, lazy)
+func (q *fakeQueries) Boot(ctx context.Context, id protocol.Identity, lazy bool, use func(userBoot, counts []byte)) error {
+	boot, counts, err := q.boot(ctx, id, lazy)
+	if err == nil {
+		boot, counts = bytes.Clone(boot), bytes.Clone(counts)
+		use(boot, counts)
+		clear(boot) // Nobody may have kept them.
+		clear(counts)
+	}
+	return err
 }
 
 func (q *fakeQueries) Member(_ protocol.UserID, channel protocol.ChannelID) bool {

@@ -125,15 +125,18 @@ func (s *Session) overflow() {
 
 // sayBoot puts a boot frame into the outbox.
 func (s *Session) sayBoot(name string, body []byte) {
-	s.putFree(wireTyped(name, body), protocol.ClassControl)
+	l := loans.Get().(*loan)
+	l.buf = appendTyped(l.buf[:0], name, body)
+	s.putFree(item{frame: l.buf, class: protocol.ClassControl, loan: l})
 }
 
 // putFree adds a frame that may be larger than the outbox's bound and does not count: something else bounds it.
-func (s *Session) putFree(frame []byte, class protocol.Class) {
+func (s *Session) putFree(it item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ending {
-		s.out.add(item{frame: frame, class: class, free: true})
+		it.free = true
+		s.out.add(it)
 		s.writeLocked()
 	}
 }

@@ -26,9 +26,7 @@ func BenchmarkPublish(b *testing.B) {
 			f := newFixture(b)
 			for i := range n {
 				user := protocol.UserID(fmt.Sprint("U", i))
-				f.Attach(&null{user: user}, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) {
-					return []protocol.ChannelID{"C1"}, protocol.RoleMember, true
-				})
+				f.Attach(&null{user: user}, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, standing(protocol.RoleMember, []protocol.ChannelID{"C1"}))
 			}
 			ev := message("C1", `{"type":"message"}`)
 			b.ReportAllocs()
@@ -50,7 +48,7 @@ func BenchmarkAttach(b *testing.B) {
 	r := &null{user: "UA"}
 	b.ReportAllocs()
 	for b.Loop() {
-		f.Attach(r, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true })
+		f.Attach(r, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, standing(protocol.RoleMember, channels))
 		f.Detach(r)
 	}
 }
@@ -83,7 +81,7 @@ func BenchmarkAttach_Bytes(b *testing.B) {
 			sessions[i].user = user
 			id := protocol.Identity{User: user, Workspace: "T1", Workspaces: []protocol.WorkspaceID{"T1"}, Role: protocol.RoleMember}
 			start := time.Now()
-			f.Attach(&sessions[i], id, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true })
+			f.Attach(&sessions[i], id, standing(protocol.RoleMember, channels))
 			spent += time.Since(start)
 		}
 		f.door.told()

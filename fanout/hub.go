@@ -81,17 +81,18 @@ type Hub struct {
 	ask        []*audience  // scratch: who hears it if Allow says so
 	watchers   []Receiver   // scratch: who hears a change of presence
 
-	// mu guards everything below. Every audience in a crowd is in users, and has a session.
-	mu        sync.RWMutex
-	sessions  map[Receiver]*session
-	users     map[protocol.UserID]*audience
-	audiences numset.Slots[*audience]
-	topics    map[protocol.Topic]*crowd // those of channels and workspaces that have somebody
-	crowds    numset.Slots[*crowd]
-	came      []uint32 // scratch: those that somebody comes to
-	watched   map[protocol.UserID]*watch
-	active    map[protocol.UserID]struct{} // of watched, those whose last state is active
-	idle      int                          // of watched, those that nobody watches
+	// mu guards everything below. Every audience in a crowd is in users.
+	mu         sync.RWMutex
+	sessions   map[Receiver]*session
+	users      map[protocol.UserID]*audience
+	audiences  numset.Slots[*audience]
+	topics     map[protocol.Topic]*crowd // those of channels and workspaces that have somebody
+	crowds     numset.Slots[*crowd]
+	have, came []uint32 // scratch: those that somebody is in, and those that they come to
+	absent     int      // of users, those without a session
+	watched    map[protocol.UserID]*watch
+	active     map[protocol.UserID]struct{} // of watched, those whose last state is active
+	idle       int                          // of watched, those that nobody watches
 }
 
 // crowd is who hears of a channel or a workspace. It exists while there is somebody.
@@ -110,12 +111,21 @@ type session struct {
 }
 
 // audience is one user with their sessions. sessions does not change, but is replaced.
+//
+// When the last one goes, the user stays in the crowds of their channels, and is taken in and out as their events say, for
+// as long as their own topic is followed, which is while the node keeps their state. So somebody who comes back finds
+// everything as it is, and a mass reconnect does not take thousands out of a hundred crowds each and puts them back.
 type audience struct {
 	user     protocol.UserID
 	role     protocol.Role
+	over     bool // events of the user's own topic were lost: without a session it is not kept
 	sessions []Receiver
-	crowds   numset.List // those that the user is in. A map of names costs a quiet user a hundred bytes for each
+	crowds   numset.List // of channels that the user is in. A map of names costs a quiet user a hundred bytes for each
+	spaces   numset.List // of their workspaces, while they have a session
 	number   uint32
+	// stamp is that of the standing whose channels are all in crowds, but for those that they were removed from since; 0 if
+	// there is none.
+	stamp uint64
 	// due has the channels that the user's own topic has put them into, and whose own event is still to come: also if it
 	// has taken them out again. At most maxDue: see dueLocked.
 	due map[protocol.ChannelID]comings
@@ -138,14 +148,23 @@ func New(o Options) *Hub {
 	return h
 }
 
-// Standing tells the channels that a user is in and their role, for the identity's may be older. ok is false if that is
-// not known any more. It is called under the hub's lock and must not call the hub.
-type Standing func() (channels []protocol.ChannelID, role protocol.Role, ok bool)
+// Standing is where a user stands.
+type Standing struct {
+	Role protocol.Role // the identity's may be older
+	// Stamp, if it is not 0, stands for the channels: two standings of a user with the same stamp have the same ones.
+	Stamp uint64
+	// Channels returns those that the user is in, as of Stamp or later.
+	Channels func() []protocol.ChannelID
+}
+
+// Now tells where a user stands when a session is attached. ok is false if that is not known any more. It and what it returns
+// are called under the hub's lock and must not call the hub.
+type Now func() (s Standing, ok bool)
 
 // Attach lets r hear of everything that concerns id. An event that the cache had applied before is in what now returns;
 // all others will be delivered. One that is just being delivered may be both. It reports whether r is attached: not if
 // now is not ok.
-func (h *Hub) Attach(r Receiver, id protocol.Identity, now Standing) bool {
+func (h *Hub) Attach(r Receiver, id protocol.Identity, now Now) bool {
 	h.doors.Lock()
 	defer h.doors.Unlock()
 	first, ok := h.attach(r, id, now)
@@ -156,49 +175,56 @@ func (h *Hub) Attach(r Receiver, id protocol.Identity, now Standing) bool {
 }
 
 // attach reports whether it is the user's first session, and whether it is attached. It wants doors.
-func (h *Hub) attach(r Receiver, id protocol.Identity, now Standing) (first, ok bool) {
+func (h *Hub) attach(r Receiver, id protocol.Identity, now Now) (first, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions[r] != nil {
 		h.logger.Error("session attached twice")
 		return false, true
 	}
-	channels, role, ok := now()
+	standing, ok := now()
 	if !ok {
 		return false, false
 	}
 	a := h.users[id.User]
-	first = a == nil
-	if first {
+	if a == nil {
 		a = &audience{user: id.User}
 		a.number = h.audiences.Add(a)
 		h.users[id.User] = a
+		h.absent++
 	}
-	a.role = role
+	if first = len(a.sessions) == 0; first {
+		h.absent--
+	}
+	a.role = standing.Role
 	a.sessions = append(slices.Clip(a.sessions), r)
 	h.sessions[r] = &session{audience: a}
 	// The first session of a user brings their channels. A later one may know of more, when the first came while a
 	// joining event was on its way; it never knows better that the user is in one no longer.
-	came := h.came[:0]
-	come := func(t protocol.Topic) {
-		if x, added := h.crowdWithLocked(a, t); added {
-			came = append(came, x)
+	if a.stamp == 0 || a.stamp != standing.Stamp {
+		h.have, h.came = a.crowds.Append(h.have[:0]), h.came[:0]
+		for _, ch := range standing.Channels() {
+			delete(a.due, ch)
+			h.comeLocked(a, protocol.Topic(ch))
 		}
+		a.crowds, a.stamp = a.crowds.Added(h.came), standing.Stamp
 	}
-	for _, ch := range channels {
-		delete(a.due, ch)
-		come(protocol.Topic(ch))
-	}
-	if id.Workspace != "" {
-		come(protocol.Topic(id.Workspace))
-	}
-	for _, w := range id.Workspaces {
+	h.have, h.came = a.spaces.Append(h.have[:0]), h.came[:0]
+	for _, w := range append(slices.Clip(id.Workspaces), id.Workspace) {
 		if w != "" {
-			come(protocol.Topic(w))
+			h.comeLocked(a, protocol.Topic(w))
 		}
 	}
-	a.crowds, h.came = a.crowds.Added(came), came
+	a.spaces = a.spaces.Added(h.came)
 	return first, true
+}
+
+// comeLocked puts a user into a crowd, and notes that in came, unless have says that they are in it.
+func (h *Hub) comeLocked(a *audience, t protocol.Topic) {
+	c := h.crowdOfLocked(t)
+	if _, in := slices.BinarySearch(h.have, c.number); !in && c.in.Add(a.number) {
+		h.came = append(h.came, c.number)
+	}
 }
 
 // Detach undoes Attach and forgets what r watches. For a receiver that is not attached it does nothing.
@@ -222,11 +248,7 @@ func (h *Hub) Detach(r Receiver) {
 	a.sessions = slices.DeleteFunc(slices.Clone(a.sessions), func(other Receiver) bool { return other == r })
 	last := len(a.sessions) == 0
 	if last {
-		for x := range a.crowds.All() {
-			h.partLocked(h.crowds.At(x), a)
-		}
-		delete(h.users, a.user)
-		h.audiences.Free(a.number)
+		h.leftLocked(a)
 	}
 	h.mu.Unlock()
 	for _, user := range lonely {
@@ -235,6 +257,29 @@ func (h *Hub) Detach(r Receiver) {
 	if last {
 		h.presence.Report(nil, []protocol.UserID{a.user})
 	}
+}
+
+// leftLocked is for a user whose last session has gone: they hear of no workspace, but stay in their channels if their own
+// topic tells of new ones.
+func (h *Hub) leftLocked(a *audience) {
+	h.absent++
+	for x := range a.spaces.All() {
+		h.partLocked(h.crowds.At(x), a)
+	}
+	a.spaces = ""
+	if a.over || !h.log.follows(protocol.Topic(a.user)) {
+		h.removeLocked(a)
+	}
+}
+
+// removeLocked forgets a user without a session.
+func (h *Hub) removeLocked(a *audience) {
+	h.absent--
+	for x := range a.crowds.All() {
+		h.partLocked(h.crowds.At(x), a)
+	}
+	delete(h.users, a.user)
+	h.audiences.Free(a.number)
 }
 
 // SetRole changes the role of a user's sessions: what they hear of workspaces changes with it. It reports whether they
@@ -246,7 +291,7 @@ func (h *Hub) SetRole(user protocol.UserID, role protocol.Role) (other bool) {
 	if a == nil {
 		return true // Sessions that are just beginning have looked before.
 	}
-	other = a.role.Full() != role.Full()
+	other = len(a.sessions) == 0 || a.role.Full() != role.Full()
 	a.role = role
 	return other
 }
@@ -281,7 +326,10 @@ func (h *Hub) Forget(t protocol.Topic, stale func(Receiver)) {
 		}
 	case protocol.KindUser:
 		if a := h.users[protocol.UserID(t)]; a != nil {
-			lost = a.sessions
+			lost, a.over = a.sessions, true
+			if len(lost) == 0 {
+				h.removeLocked(a)
+			}
 		}
 	case protocol.KindWorkspace:
 		for a := range h.crowdLocked(t) {
@@ -323,6 +371,13 @@ func (h *Hub) Each(fn func(Receiver)) {
 	}
 }
 
+// numAbsent returns the number of users without a session who are kept in their channels.
+func (h *Hub) numAbsent() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.absent
+}
+
 // Len returns the number of sessions.
 func (h *Hub) Len() int {
 	h.mu.RLock()
@@ -360,8 +415,8 @@ func (a *audience) dueLocked(ch protocol.ChannelID, c comings) (lost []Receiver)
 
 func (h *Hub) enterLocked(a *audience, ch protocol.ChannelID) {
 	delete(a.due, ch)
-	if x, added := h.crowdWithLocked(a, protocol.Topic(ch)); added {
-		a.crowds, _ = a.crowds.With(x)
+	if c := h.crowdOfLocked(protocol.Topic(ch)); c.in.Add(a.number) {
+		a.crowds, _ = a.crowds.With(c.number)
 	}
 }
 
@@ -371,19 +426,19 @@ func (h *Hub) leaveLocked(a *audience, ch protocol.ChannelID) {
 		return
 	}
 	a.crowds, _ = a.crowds.Without(c.number)
+	a.stamp = 0 // Whoever comes next may know that they are in it all the same.
 	h.partLocked(c, a)
 }
 
-// crowdWithLocked puts a user among those who hear of a topic. It returns its number, which the caller puts among the
-// user's, and whether they were not there.
-func (h *Hub) crowdWithLocked(a *audience, t protocol.Topic) (number uint32, added bool) {
+// crowdOfLocked returns those who hear of a topic, to put somebody among them.
+func (h *Hub) crowdOfLocked(t protocol.Topic) *crowd {
 	c := h.topics[t]
 	if c == nil {
 		c = &crowd{topic: t}
 		c.number = h.crowds.Add(c)
 		h.topics[t] = c
 	}
-	return c.number, c.in.Add(a.number)
+	return c
 }
 
 // partLocked takes a user out of a crowd; the caller takes it out of theirs.

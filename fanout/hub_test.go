@@ -102,8 +102,15 @@ func (f *fixture) Publish(ev *protocol.Event) { f.PublishAfter(func() {}, ev) }
 
 func (f *fixture) attach(user protocol.UserID, role protocol.Role, channels ...protocol.ChannelID) *ear {
 	e := &ear{user: user}
-	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, role, true })
+	f.Attach(e, protocol.Identity{User: user, Workspace: "T1", Role: role}, standing(role, channels))
 	return e
+}
+
+// standing says where somebody stands, whenever it is asked.
+func standing(role protocol.Role, channels []protocol.ChannelID) Now {
+	return func() (Standing, bool) {
+		return Standing{Role: role, Channels: func() []protocol.ChannelID { return channels }}, true
+	}
 }
 
 func (f *fixture) counter(t testing.TB, name string, label, value string) float64 {
@@ -237,7 +244,7 @@ func TestPublish_WorkspaceAsksForThoseWhoAreNotFull(t *testing.T) {
 	f := newFixture(t)
 	a, g := f.attach("UA", protocol.RoleAdmin), f.attach("UG", protocol.RoleGuest)
 	stranger := &ear{user: "UX"}
-	f.Attach(stranger, protocol.Identity{User: "UX", Workspace: "T2", Workspaces: []protocol.WorkspaceID{"T2", "T3"}, Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return nil, protocol.RoleMember, true })
+	f.Attach(stranger, protocol.Identity{User: "UX", Workspace: "T2", Workspaces: []protocol.WorkspaceID{"T2", "T3"}, Role: protocol.RoleMember}, standing(protocol.RoleMember, nil))
 	f.allow = func(u protocol.UserID, ev *protocol.Event) bool {
 		return u == "UG" && string(ev.Payload) == "about a friend"
 	}
@@ -303,7 +310,7 @@ func TestAttach_ReportsFirstAndLastSession(t *testing.T) {
 	f.Publish(message("C2", "the second knew more"))
 	wantHeard(t, a1, "the second knew more")
 
-	f.Attach(a1, protocol.Identity{User: "UA"}, func() ([]protocol.ChannelID, protocol.Role, bool) { t.Error("attached twice"); return nil, "", true })
+	f.Attach(a1, protocol.Identity{User: "UA"}, func() (Standing, bool) { t.Error("attached twice"); return Standing{}, true })
 	f.Detach(a1)
 	f.Detach(a1)
 	wantTold(t, f.door)

@@ -49,6 +49,7 @@ func newMetrics(reg prometheus.Registerer, h *Hub) *metrics {
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_presence_subscriptions", Help: "Pairs of a session and a user whose presence it watches."}, func() float64 { return float64(h.watches()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_fanout_sessions", Help: "Sessions attached to the hub."}, func() float64 { return float64(h.Len()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "flannel_fanout_absent_users", Help: "Users without a session who are kept in the audience of their channels until the node forgets their state."}, func() float64 { return float64(h.numAbsent()) })
 	return m
 }
 

@@ -21,6 +21,7 @@ func TestHub_AgreesWithTheRules(t *testing.T) {
 		in := map[protocol.ChannelID]map[protocol.UserID]bool{"C1": {}, "C2": {}} // by the channels' own events
 		roles := map[protocol.UserID]protocol.Role{"UA": protocol.RoleMember, "UB": protocol.RoleGuest, "UC": protocol.RoleBot}
 		f.allow = func(_ protocol.UserID, ev *protocol.Event) bool { return ev.Payload[len(ev.Payload)-1]%2 == 0 }
+		stamps := map[protocol.UserID]uint64{"UA": 1, "UB": 1, "UC": 0} // the last one's are told anew each time, until it moves
 		want := map[*ear][]string{}
 		var ears []*ear
 		n := 0
@@ -46,8 +47,9 @@ func TestHub_AgreesWithTheRules(t *testing.T) {
 			"attach": func(t *rapid.T) {
 				u := user.Draw(t, "user")
 				e := &ear{user: u}
-				f.Attach(e, protocol.Identity{User: u, Workspace: "T1", Role: roles[u]}, func() ([]protocol.ChannelID, protocol.Role, bool) {
-					return slices.DeleteFunc(slices.Clone(channels), func(ch protocol.ChannelID) bool { return !in[ch][u] }), roles[u], true
+				f.Attach(e, protocol.Identity{User: u, Workspace: "T1", Role: roles[u]}, func() (Standing, bool) {
+					list := slices.DeleteFunc(slices.Clone(channels), func(ch protocol.ChannelID) bool { return !in[ch][u] })
+					return Standing{Role: roles[u], Stamp: stamps[u], Channels: func() []protocol.ChannelID { return list }}, true
 				})
 				ears = append(ears, e)
 			},
@@ -65,13 +67,25 @@ func TestHub_AgreesWithTheRules(t *testing.T) {
 			},
 			"join": func(t *rapid.T) {
 				ch, u := channel.Draw(t, "channel"), user.Draw(t, "user")
-				in[ch][u] = true
+				if !in[ch][u] {
+					in[ch][u] = true
+					stamps[u]++
+				}
 				publish(protocol.Topic(ch), "", []protocol.Effect{added(ch, u)}, func(u protocol.UserID) bool { return in[ch][u] })
 			},
 			"leave": func(t *rapid.T) {
 				ch, u := channel.Draw(t, "channel"), user.Draw(t, "user")
 				publish(protocol.Topic(ch), "", []protocol.Effect{removed(ch, u)}, func(u protocol.UserID) bool { return in[ch][u] })
-				delete(in[ch], u)
+				if in[ch][u] {
+					delete(in[ch], u)
+					stamps[u]++
+				}
+			},
+			"forget": func(t *rapid.T) { // the user's state, and its topic with it
+				f.Forget(protocol.Topic(user.Draw(t, "user")), func(Receiver) {})
+			},
+			"follow": func(t *rapid.T) {
+				f.Followed(protocol.Topic(user.Draw(t, "user")), 0, 0)
 			},
 			"workspace": func(t *rapid.T) {
 				publish("T1", except.Draw(t, "except"), nil, func(u protocol.UserID) bool { return roles[u].Full() || n%2 == 0 })
@@ -91,6 +105,11 @@ func TestHub_AgreesWithTheRules(t *testing.T) {
 						t.Fatalf("%s heard %q, want %q", e.user, got, want[e])
 					}
 					delete(want, e)
+				}
+				for _, a := range f.users {
+					if len(a.sessions) == 0 && f.log.topics[protocol.Topic(a.user)] == nil {
+						t.Fatalf("%s has no session, and nobody says what becomes of them", a.user)
+					}
 				}
 				if f.Len() != len(ears) {
 					t.Fatalf("%d sessions, want %d", f.Len(), len(ears))

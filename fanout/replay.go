@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"flannel/internal/numset"
 	"flannel/protocol"
 )
 
@@ -201,6 +202,13 @@ func eventSize(ev *protocol.Event) int {
 	return n
 }
 
+// follows reports whether events of a topic come.
+func (l *replayLog) follows(t protocol.Topic) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.topics[t] != nil
+}
+
 // forget drops what is known of a topic.
 func (l *replayLog) forget(t protocol.Topic) {
 	l.mu.Lock()
@@ -241,7 +249,7 @@ func (l *replayLog) trimLocked() {
 // past of each topic that concerns it now, which nobody else tells. The two are one step: an event is either in the past
 // or delivered. Who may hear what of a channel's past depends on when the user was in it, which only their own topic
 // tells: that is the caller's business.
-func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now Standing, since protocol.Position) (pasts []Past, ok bool) {
+func (h *Hub) AttachSince(r Receiver, id protocol.Identity, now Now, since protocol.Position) (pasts []Past, ok bool) {
 	h.doors.Lock()
 	defer h.doors.Unlock()
 	h.publishing.Lock()
@@ -268,9 +276,11 @@ func (h *Hub) topicsLocked(a *audience) iter.Seq[protocol.Topic] {
 		if !yield(protocol.Topic(a.user)) {
 			return
 		}
-		for x := range a.crowds.All() {
-			if !yield(h.crowds.At(x).topic) {
-				return
+		for _, in := range [...]numset.List{a.crowds, a.spaces} {
+			for x := range in.All() {
+				if !yield(h.crowds.At(x).topic) {
+					return
+				}
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func payloads(events []*protocol.Event) (list []string) {
 
 func (f *fixture) attachSince(user protocol.UserID, since protocol.Position, channels ...protocol.ChannelID) (*ear, map[protocol.Topic]Past) {
 	e := &ear{user: user}
-	pasts, _ := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) { return channels, protocol.RoleMember, true }, since)
+	pasts, _ := f.AttachSince(e, protocol.Identity{User: user, Workspace: "T1", Role: protocol.RoleMember}, standing(protocol.RoleMember, channels), since)
 	byTopic := make(map[protocol.Topic]Past)
 	for _, p := range pasts {
 		byTopic[p.Topic] = p
@@ -41,8 +41,9 @@ func TestAttach_NotWithoutAStanding(t *testing.T) {
 	f := newFixture(t)
 	f.Followed("C1", 0, 0)
 	e := &ear{user: "UA"}
-	unknown := func() ([]protocol.ChannelID, protocol.Role, bool) {
-		return []protocol.ChannelID{"C1"}, protocol.RoleMember, false
+	unknown := func() (Standing, bool) {
+		s, _ := standing(protocol.RoleMember, []protocol.ChannelID{"C1"})()
+		return s, false
 	}
 	id := protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}
 	if f.Attach(e, id, unknown) {
@@ -70,9 +71,9 @@ func TestPublishAfter_IsOneStep(t *testing.T) {
 		in = nil
 		go func() {
 			defer close(done)
-			f.AttachSince(e, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() ([]protocol.ChannelID, protocol.Role, bool) {
+			f.AttachSince(e, protocol.Identity{User: "UA", Workspace: "T1", Role: protocol.RoleMember}, func() (Standing, bool) {
 				attached <- true
-				return in, protocol.RoleMember, true
+				return standing(protocol.RoleMember, in)()
 			}, 0)
 		}()
 		select {

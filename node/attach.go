@@ -88,13 +88,14 @@ func (n *Node) begin(ctx context.Context, s *edge.Session, id protocol.Identity,
 // be void, because events were lost that would have changed it: a session must not begin with that, though it is good
 // enough for reads while the backend is away. With heard, what it was loaded with must have come as events too: else it
 // may lack a channel whose last events are still to come, and nobody would tell them.
-func (n *Node) standing(u *cache.User, heard bool) fanout.Standing {
-	return func() ([]protocol.ChannelID, protocol.Role, bool) {
+func (n *Node) standing(u *cache.User, heard bool) fanout.Now {
+	return func() (fanout.Standing, bool) {
 		now := u
 		if held, freshness := n.cache.User(u.ID()); freshness == cache.Fresh {
 			now = held
 		}
-		return now.Channels(), now.Role(), !now.Void() && (!heard || now.AsOf() <= n.hub.Applied())
+		s := fanout.Standing{Role: now.Role(), Stamp: now.Stamp(), Channels: now.Channels}
+		return s, !now.Void() && (!heard || now.AsOf() <= n.hub.Applied())
 	}
 }
 

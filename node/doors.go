@@ -49,8 +49,8 @@ func (d doors) Ready(id *protocol.Identity, method, args, dst []byte) (body []by
 }
 
 // Boot implements edge.Queries.
-func (d doors) Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error) {
-	return d.n.query.Boot(ctx, id, lazy)
+func (d doors) Boot(ctx context.Context, id protocol.Identity, lazy bool, use func(userBoot, counts []byte)) error {
+	return d.n.query.Boot(ctx, id, lazy, use)
 }
 
 // Member implements edge.Queries.

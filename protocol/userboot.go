@@ -15,8 +15,9 @@ type UserBootParts struct {
 	// channel is named by its membership alone). Bodies of direct messages are not needed and not looked at.
 	Memberships []Membership
 	Bodies      []json.RawMessage
-	// Slim, if not nil, is asked for AppendSlim of a body, which is the same for everybody and may be kept.
-	Slim             func(body json.RawMessage, lazy bool) []byte
+	// Slims[i], if there is one and it is not nil, is what AppendSlim says of the body, which is the same for everybody and
+	// may be kept. The body is not needed then.
+	Slims            [][]byte
 	Prefs            json.RawMessage
 	Usergroups       []ObjectID
 	Workspaces       []WorkspaceID
@@ -54,7 +55,11 @@ func ComposeUserBoot(p *UserBootParts, opts UserBootOptions) []byte {
 	if opts.Lazy {
 		perChannel = 120
 	}
-	b := make([]byte, 0, 1024+len(p.Self)+len(p.Team)+len(p.Prefs)+perChannel*len(p.Memberships))
+	return AppendUserBoot(make([]byte, 0, 1024+len(p.Self)+len(p.Team)+len(p.Prefs)+perChannel*len(p.Memberships)), p, opts)
+}
+
+// AppendUserBoot appends what ComposeUserBoot returns.
+func AppendUserBoot(b []byte, p *UserBootParts, opts UserBootOptions) []byte {
 	b = append(b, `{"ok":true,"self":`...)
 	b = append(b, rawOr(p.Self, "{}")...)
 	b = append(b, `,"team":`...)
@@ -74,11 +79,14 @@ func ComposeUserBoot(p *UserBootParts, opts UserBootOptions) []byte {
 		case m.Updated <= opts.MinChannelUpdated:
 			unchanged++
 		default:
-			var body []byte
+			var body, slim []byte
 			if i < len(p.Bodies) {
 				body = p.Bodies[i]
 			}
-			b = appendBootChannel(comma(b), m, body, opts.Lazy, p.Slim)
+			if i < len(p.Slims) {
+				slim = p.Slims[i]
+			}
+			b = appendBootChannel(comma(b), m, body, slim, opts.Lazy)
 		}
 	}
 	b = append(b, ']')
@@ -130,14 +138,14 @@ func appendBootDM(b []byte, m *Membership, lazy bool) []byte {
 	return append(b, '}')
 }
 
-func appendBootChannel(b []byte, m *Membership, body []byte, lazy bool, slim func(json.RawMessage, bool) []byte) []byte {
+func appendBootChannel(b []byte, m *Membership, body, slim []byte, lazy bool) []byte {
 	b = append(b, `{"id":`...)
 	b = AppendString(b, m.Channel)
 	b = append(b, `,"is_private":`...)
 	b = strconv.AppendBool(b, m.Type != TypePublic)
 	own := len(b)
-	if slim != nil && len(body) > 0 {
-		b = append(b, slim(body, lazy)...)
+	if slim != nil {
+		b = append(b, slim...)
 	} else {
 		b = AppendSlim(b, body, lazy)
 	}
@@ -202,7 +210,11 @@ func AppendSlim(b, body []byte, lazy bool) []byte {
 // ComposeCounts returns the answer of client.counts for memberships in id order: every conversation that is not
 // archived.
 func ComposeCounts(memberships []Membership) []byte {
-	b := make([]byte, 0, 128+210*len(memberships)) // One entry has about 200 bytes.
+	return AppendCounts(make([]byte, 0, 128+210*len(memberships)), memberships) // One entry has about 200 bytes.
+}
+
+// AppendCounts appends what ComposeCounts returns.
+func AppendCounts(b []byte, memberships []Membership) []byte {
 	b = append(b, `{"ok":true,"threads":{"has_unreads":false,"mention_count":0}`...)
 	for _, list := range []struct {
 		name string
@@ -217,7 +229,7 @@ func ComposeCounts(memberships []Membership) []byte {
 		b = append(b, `":[`...)
 		for i := range memberships {
 			if m := &memberships[i]; !m.Archived && list.has(m.Type) {
-				b = CountsOf(m).Append(comma(b))
+				b = appendCounts(comma(b), m)
 			}
 		}
 		b = append(b, ']')
@@ -225,22 +237,22 @@ func ComposeCounts(memberships []Membership) []byte {
 	return append(b, '}')
 }
 
-// Append appends the counts as JSON, the same as Marshal writes them.
-func (c ChannelCounts) Append(b []byte) []byte {
+// appendCounts appends CountsOf a membership as JSON, the same as Marshal writes them.
+func appendCounts(b []byte, m *Membership) []byte {
 	b = append(b, `{"id":`...)
-	b = AppendString(b, c.ID)
+	b = AppendString(b, m.Channel)
 	b = append(b, `,"last_read":`...)
-	b = AppendString(b, c.LastRead)
+	b = AppendString(b, m.LastRead.OrZero())
 	b = append(b, `,"latest":`...)
-	b = AppendString(b, c.Latest)
+	latest := len(b)
+	b = AppendString(b, m.Latest.OrZero())
+	text := b[latest:]
 	b = append(b, `,"updated":`...)
-	b = AppendString(b, c.Updated)
-	b = append(b, `,"history_invalid":`...)
-	b = AppendString(b, c.HistoryInvalid)
-	b = append(b, `,"mention_count":`...)
-	b = strconv.AppendInt(b, int64(c.MentionCount), 10)
+	b = append(b, text...)
+	b = append(b, `,"history_invalid":"`+string(ZeroTS)+`","mention_count":`...)
+	b = strconv.AppendInt(b, int64(m.MentionCount), 10)
 	b = append(b, `,"has_unreads":`...)
-	b = strconv.AppendBool(b, c.HasUnreads)
+	b = strconv.AppendBool(b, m.Latest > m.LastRead)
 	return append(b, '}')
 }
 

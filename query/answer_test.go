@@ -220,7 +220,7 @@ func TestSocketMethods(t *testing.T) {
 
 func TestBoot(t *testing.T) {
 	w := newWorld(t)
-	boot, counts, err := w.service.Boot(t.Context(), w.id(ada), false)
+	boot, counts, err := w.bootFrames(t.Context(), w.id(ada), false)
 	if err != nil {
 		t.Fatal(err)
 	}

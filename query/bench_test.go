@@ -97,7 +97,7 @@ func BenchmarkBoot(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var err error
-				if boot, counts, err = w.service.Boot(b.Context(), id, lazy); err != nil {
+				if err = w.service.Boot(b.Context(), id, lazy, func(x, y []byte) { boot, counts = x, y }); err != nil {
 					b.Fatal(err)
 				}
 			}

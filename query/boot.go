@@ -6,26 +6,54 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 
 	"flannel/protocol"
 )
 
-// Boot returns the answers of client.userBoot and client.counts, both of one state, for the frames of boot=1.
-func (s *Service) Boot(ctx context.Context, id protocol.Identity, lazy bool) (userBoot, counts []byte, err error) {
+// Boot finds the answers of client.userBoot and client.counts, both of one state, for the frames of boot=1, and calls use
+// with them, which must keep nothing of them: a boot is large, and the next one is written over it.
+func (s *Service) Boot(ctx context.Context, id protocol.Identity, lazy bool, use func(userBoot, counts []byte)) (err error) {
 	started := s.now()
 	defer func() { s.metrics.answered("client.userBoot", s.now().Sub(started), false, err) }()
 	r, err := s.reader(ctx, &id)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	room := bootRooms.Get().(*bootRoom)
+	defer room.giveBack()
 	opts := protocol.UserBootOptions{Lazy: lazy}
-	parts, err := r.bootParts(opts)
+	parts, err := r.bootParts(room, opts)
 	if err != nil {
-		return nil, nil, late(err)
+		return late(err)
 	}
-	userBoot = protocol.ComposeUserBoot(parts, opts)
-	s.metrics.bootBytes.Observe(float64(len(userBoot)))
-	return userBoot, protocol.ComposeCounts(parts.Memberships), nil
+	room.boot = protocol.AppendUserBoot(room.boot[:0], parts, opts)
+	room.counts = protocol.AppendCounts(room.counts[:0], parts.Memberships)
+	s.metrics.bootBytes.Observe(float64(len(room.boot)))
+	use(room.boot, room.counts)
+	return nil
+}
+
+// bootRoom is what it takes to make a boot.
+type bootRoom struct {
+	boot, counts []byte
+	memberships  []protocol.Membership
+	notes        [][]byte
+}
+
+// maxBootRoom keeps the rooms of people in unusually many channels out of the pool.
+const maxBootRoom = 256 << 10
+
+var bootRooms = sync.Pool{New: func() any { return new(bootRoom) }}
+
+func (room *bootRoom) giveBack() {
+	if cap(room.boot)+cap(room.counts) > maxBootRoom {
+		return
+	}
+	clear(room.memberships)
+	clear(room.notes)
+	room.memberships, room.notes = room.memberships[:0], room.notes[:0]
+	bootRooms.Put(room)
 }
 
 func clientUserBoot(c *call) ([]byte, error) {
@@ -33,7 +61,7 @@ func clientUserBoot(c *call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := c.bootParts(opts)
+	parts, err := c.bootParts(new(bootRoom), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -49,41 +77,62 @@ func clientCounts(c *call) ([]byte, error) {
 	return protocol.ComposeCounts(c.memberships()), nil
 }
 
-// bootParts collects what a boot says. Which conversations somebody is in is theirs alone, so it needs fresh
-// permissions. One load gets all objects that are missing.
-func (r *reader) bootParts(opts protocol.UserBootOptions) (*protocol.UserBootParts, error) {
+// bootParts collects what a boot says, some of it in room. Which conversations somebody is in is theirs alone, so it needs
+// fresh permissions. What is said of a channel is noted in the cache; one load gets all objects that are missing.
+func (r *reader) bootParts(room *bootRoom, opts protocol.UserBootOptions) (*protocol.UserBootParts, error) {
 	if err := r.permitted(); err != nil {
 		return nil, err
 	}
-	p := &protocol.UserBootParts{
-		Memberships: r.memberships(), Prefs: r.user.Prefs(), Usergroups: r.user.Usergroups(),
-		Workspaces: r.id.Workspaces, DefaultWorkspace: r.id.Workspace, Now: r.s.now().Unix(), Slim: r.s.slims.get,
+	kind := slimFull
+	if opts.Lazy {
+		kind = slimLazy
 	}
-	ids := make([]protocol.ObjectID, 0, len(p.Memberships)+2)
-	ids = append(ids, protocol.ObjectID(r.id.User), protocol.ObjectID(r.id.Workspace))
+	if r.own == nil {
+		room.memberships, room.notes = r.s.cache.Noted(r.user, kind, r.floor, room.memberships, room.notes)
+	} else {
+		room.memberships, room.notes = append(room.memberships, r.own...), append(room.notes, make([][]byte, len(r.own))...)
+	}
+	p := &protocol.UserBootParts{
+		Memberships: room.memberships, Slims: room.notes, Prefs: r.user.Prefs(), Usergroups: r.user.Usergroups(),
+		Workspaces: r.id.Workspaces, DefaultWorkspace: r.id.Workspace, Now: r.s.now().Unix(),
+	}
+	ids := append(make([]protocol.ObjectID, 0, 16), protocol.ObjectID(r.id.User), protocol.ObjectID(r.id.Workspace))
+	var places []int // of the channels among ids, in Memberships
+	noted := 0
 	for i := range p.Memberships {
 		if m := &p.Memberships[i]; m.InBoot() && m.Updated > opts.MinChannelUpdated {
-			ids = append(ids, protocol.ObjectID(m.Channel))
+			if p.Slims[i] != nil {
+				noted++
+				continue
+			}
+			ids, places = append(ids, protocol.ObjectID(m.Channel)), append(places, i)
 		}
 	}
+	r.s.metrics.objects[sourceCache].Add(float64(noted))
 	objects, err := r.objects(ids)
 	if err != nil {
 		return nil, err
 	}
 	p.Self, p.Team = objects[0].Body, objects[1].Body
-	p.Bodies = make([]json.RawMessage, len(p.Memberships))
-	next := 2
-	for i := range p.Memberships {
-		if next < len(ids) && ids[next] == protocol.ObjectID(p.Memberships[i].Channel) {
-			// Who has left since hears so next; they are not told what became of the channel since.
-			if _, member := r.membership(p.Memberships[i].Channel); member {
-				p.Bodies[i] = objects[next].Body
-			}
-			next++
+	for n, i := range places {
+		o := &objects[2+n]
+		// Who has left since hears so next; they are not told what became of the channel since.
+		if _, member := r.membership(p.Memberships[i].Channel); !member || len(o.Body) == 0 {
+			continue
+		}
+		p.Slims[i] = protocol.AppendSlim(nil, o.Body, opts.Lazy)
+		if p.Slims[i] != nil {
+			r.s.cache.Note(kind, o, p.Slims[i])
 		}
 	}
 	return p, nil
 }
+
+// What a boot says of channels is noted in two kinds: with all of it, and for lazy boots.
+const (
+	slimFull = iota
+	slimLazy
+)
 
 // url returns a new socket address for the caller.
 func (c *call) url(fallback bool) (string, error) {

@@ -48,7 +48,7 @@ func TestOutage(t *testing.T) {
 	if e := protocol.AsError(err); e.Retry <= 0 {
 		t.Errorf("no time to retry in %v", err)
 	}
-	if _, _, err := w.service.Boot(t.Context(), w.id(ada), true); protocol.AsError(err).Code != protocol.CodeUnavailable {
+	if _, _, err := w.bootFrames(t.Context(), w.id(ada), true); protocol.AsError(err).Code != protocol.CodeUnavailable {
 		t.Errorf("boot: %v", err)
 	}
 	if _, err := w.service.User(t.Context(), w.id(bob)); protocol.AsError(err).Code != protocol.CodeUnavailable {

@@ -67,7 +67,7 @@ func TestUser_KeepsTheirOwnObject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.service.Boot(t.Context(), id, false); err != nil {
+	if _, _, err := w.bootFrames(t.Context(), id, false); err != nil {
 		t.Fatal(err)
 	}
 	if slices.Contains(w.asked, protocol.ObjectID(ada)) {

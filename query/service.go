@@ -135,7 +135,6 @@ type Service struct {
 	indexes     indexes
 	rush        rush
 	warming     warming
-	slims       slims
 	enumeration *enumeration
 
 	// mu guards held: the topics that are followed for each user. A topic is in a user's entry exactly while the loader

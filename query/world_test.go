@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -464,6 +465,12 @@ func (tickets) URL(id protocol.Identity, params map[string]string, host string, 
 		host = strings.Replace(host, "elsewhere", "next", 1)
 	}
 	return "ws" + strings.TrimPrefix(host, "http") + "/websocket/" + string(id.User), nil
+}
+
+// bootFrames returns the two bodies of a socket's boot.
+func (w *world) bootFrames(ctx context.Context, id protocol.Identity, lazy bool) (boot, counts []byte, err error) {
+	err = w.service.Boot(ctx, id, lazy, func(b, c []byte) { boot, counts = bytes.Clone(b), bytes.Clone(c) })
+	return boot, counts, err
 }
 
 func (w *world) id(u protocol.UserID) protocol.Identity {

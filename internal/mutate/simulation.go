@@ -38,6 +38,9 @@ var simulation = []mutation{
 	}, {
 		"query/reader.go", "full: u.Role().Full()", "full: id.Role.Full()",
 	}}},
+	{"cache: a note outlives the object", []edit{{
+		"cache/note.go", "n != nil && n.version == list[first+i].Updated && n.link.valid()", "n != nil && list[first+i].Updated >= 0",
+	}}},
 	{"query: what the user wrote does not raise their floor", []edit{{
 		"query/reader.go", "floor: u.Floor()}", "floor: 0}",
 	}}},
@@ -74,7 +77,7 @@ var simulation = []mutation{
 		"fanout/replay.go", "		if e.Op == protocol.OpMemberRemoved || in || heard {", "		if e.Op == protocol.OpMemberRemoved || in {",
 	}}},
 	{"fanout: the role is the one that the session came with", []edit{{
-		"fanout/hub.go", "	a.role = role\n	a.sessions", "	a.role = id.Role\n	_ = role\n	a.sessions",
+		"fanout/hub.go", "	a.role = standing.Role\n	a.sessions", "	a.role = id.Role\n	a.sessions",
 	}, {
 		"node/sink.go", "	for _, r := range change.Roles {\n", "	for _, r := range change.Roles[:0] {\n",
 	}}},
