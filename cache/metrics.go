@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -69,6 +71,8 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		staleness: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "flannel_cache_staleness_seconds", Help: "Time since the node last heard that it was up to date, at a sample of the look-ups that were served.",
 			Buckets: []float64{0.01, 0.1, 0.5, 1, 2, 5, 15, 60, 300, 600},
+
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}),
 	}
 	vec := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_cache_lookups_total", Help: "Look-ups by kind and result."}, []string{"kind", "result"})

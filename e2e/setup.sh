@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need: `setup.sh node` Node and npm, `setup.sh clients` the clients that are not npm
-# packages. As root on a Debian machine it installs; otherwise it says what to install.
+# packages, `setup.sh prometheus` Prometheus and its promtool. As root on a Debian machine it installs; otherwise it says what to install.
 set -euo pipefail
 
 # Node 18 is the first with fetch and a usable test runner, and what Debian 12 has.
@@ -42,7 +42,12 @@ clients)
   fi
   install localslackirc localslackirc
   ;;
+prometheus)
+  # Only the programs are wanted: RUNLEVEL=1 keeps the package from starting a server on port 9090.
+  RUNLEVEL=1 install promtool prometheus
+  RUNLEVEL=1 install prometheus prometheus
+  ;;
 *)
-  die "usage: setup.sh node|clients"
+  die "usage: setup.sh node|clients|prometheus"
   ;;
 esac

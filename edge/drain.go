@@ -21,6 +21,9 @@ func (e *Edge) Stop(ctx context.Context) error {
 		return nil
 	}
 	e.metrics.draining.Set(1)
+	if at, ok := ctx.Deadline(); ok {
+		e.metrics.deadline.Set(float64(at.Unix()))
+	}
 	sleep(ctx, e.cfg.DrainDelay)
 	e.refusing.Store(true)
 	if err := e.goodbye(ctx); err != nil {

@@ -87,6 +87,7 @@ func New(cfg Config, o Options) (*Edge, error) {
 	}
 	e.storm.limit = cfg.StormOpens
 	e.mute.Store(!cfg.Presence)
+	e.metrics.limit.Set(float64(cfg.MaxSessions))
 	e.life, e.end = context.WithCancel(context.Background())
 	e.server = &fasthttp.Server{
 		Name: "flannel", Handler: e.serve, KeepHijackedConns: true, NoDefaultContentType: true, NoDefaultDate: true,

@@ -14,6 +14,7 @@ var durationBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 // metrics of the front door. Label sets are closed, and every known value exists at zero.
 type metrics struct {
 	connections   prometheus.Gauge
+	limit         prometheus.Gauge
 	handshakes    prometheus.Gauge
 	handshakeTime prometheus.Histogram
 	opened        *prometheus.CounterVec // outcome
@@ -26,6 +27,7 @@ type metrics struct {
 	dropped       byClass
 	slow          prometheus.Counter
 	lag           prometheus.Histogram
+	queued        prometheus.Histogram
 	calls         *prometheus.CounterVec // path, outcome
 	callTime      *prometheus.HistogramVec
 	writes        *prometheus.CounterVec // op, outcome
@@ -33,8 +35,10 @@ type metrics struct {
 	unseen        prometheus.Counter
 	draining      prometheus.Gauge
 	remaining     prometheus.Gauge
+	deadline      prometheus.Gauge
 	panics        prometheus.Counter
 	resumes       *prometheus.CounterVec // mode
+	replayed      prometheus.Histogram
 	badges        prometheus.Counter
 	suppressed    prometheus.Gauge
 	// What became of the objects that events name.
@@ -69,6 +73,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		connections:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_connections", Help: "Open client sockets."}),
+		limit:         f.NewGauge(prometheus.GaugeOpts{Name: "flannel_connections_limit", Help: "Client sockets that the node takes (edge.max_sessions)."}),
 		handshakes:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_handshakes_inflight", Help: "Sockets between upgrade and boot."}),
 		handshakeTime: f.NewHistogram(hist("flannel_handshake_duration_seconds", "From the upgrade to where the boot is on its way.", durationBuckets)),
 		opened:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_connections_opened_total", Help: "Attempts to open a socket by what became of them."}, []string{"outcome"}),
@@ -78,17 +83,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		frames:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_client_frames_total", Help: "Frames of clients by type."}, []string{"type"}),
 		slow:          f.NewCounter(prometheus.CounterOpts{Name: "flannel_slow_clients_total", Help: "Sessions that were closed because they did not keep up: their outbox was full, or a write took too long."}),
 		lag:           f.NewHistogram(hist("flannel_outbox_wait_seconds", "How long the first frame of a write had waited in the outbox.", durationBuckets)),
-		calls:         f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
-		callTime:      f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),
-		writes:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
-		writeTime:     f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
-		unseen:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
-		draining:      f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
-		remaining:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
-		panics:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
-		resumes:       f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
-		suppressed:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_presence_suppressed", Help: "1 while changes of presence are held back: a storm of sockets, or switched off."}),
-		badges:        f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
+		queued: f.NewHistogram(prometheus.HistogramOpts{ // Each write observes it: a native one would cost as much as three of it.
+			Name: "flannel_outbox_bytes", Help: "Bytes that waited in an outbox when a write began.", Buckets: []float64{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20},
+		}),
+		calls:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
+		callTime:   f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),
+		writes:     f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
+		writeTime:  f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
+		unseen:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
+		draining:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
+		remaining:  f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
+		deadline:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_deadline_timestamp_seconds", Help: "When a drain cuts off the sessions that are left; 0 while there is none."}),
+		panics:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
+		resumes:    f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
+		replayed:   f.NewHistogram(hist("flannel_replay_events", "Events that a session was told again when it came back.", []float64{0, 1, 3, 10, 30, 100, 300, 1000, 3000})),
+		suppressed: f.NewGauge(prometheus.GaugeOpts{Name: "flannel_presence_suppressed", Help: "1 while changes of presence are held back: a storm of sockets, or switched off."}),
+		badges:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
 	}
 	m.deliveries = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"}))
 	m.dropped = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_events_dropped_total", Help: "Frames that found no room in an outbox, by class."}, []string{"class"}))

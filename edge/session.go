@@ -336,6 +336,7 @@ func (s *Session) hello(r Resumed, count int) {
 		hello.FastReconnect = r.Mode == protocol.ResumeReplayed || r.Mode == protocol.ResumeLossless
 		if r.Mode != "" {
 			e.metrics.resumes.WithLabelValues(r.Mode).Inc()
+			e.metrics.replayed.Observe(float64(count))
 		}
 	}
 	s.say(hello)

@@ -297,6 +297,7 @@ func (s *Session) take(buf []byte) (frames []byte, ok bool) {
 		}
 		return buf, false
 	}
+	s.edge.metrics.queued.Observe(float64(s.out.bytes))
 	buf, places := s.out.take(buf)
 	now := s.edge.now().UnixNano()
 	s.edge.metrics.lag.Observe(time.Duration(now - s.waiting).Seconds())

@@ -1,6 +1,8 @@
 package fanout
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -23,6 +25,7 @@ const otherType = "other"
 type metrics struct {
 	events    map[string]prometheus.Counter // fixed after construction
 	size      prometheus.Histogram
+	duration  prometheus.Histogram
 	refused   prometheus.Counter
 	presence  map[protocol.Presence]prometheus.Counter
 	coalesced prometheus.Counter
@@ -34,7 +37,13 @@ func newMetrics(reg prometheus.Registerer, h *Hub) *metrics {
 		events: make(map[string]prometheus.Counter), presence: make(map[protocol.Presence]prometheus.Counter),
 		size: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "flannel_fanout_size", Help: "Receivers of an event.",
-			Buckets: []float64{0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000},
+			Buckets:                     []float64{0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "flannel_fanout_duration_seconds", Help: "From when an event came to when it is in the outbox of all its receivers.",
+			Buckets:                     []float64{0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}),
 		refused:   f.NewCounter(prometheus.CounterOpts{Name: "flannel_fanout_refused_total", Help: "Workspace events that a user who is not a full member was not allowed to hear."}),
 		coalesced: f.NewCounter(prometheus.CounterOpts{Name: "flannel_presence_coalesced_total", Help: "Presence events that told nothing new."}),

@@ -9,6 +9,8 @@ import (
 // payload move members and are not delivered. When PublishAfter returns, every receiver has the frame.
 func (h *Hub) PublishAfter(apply func(), ev *protocol.Event) {
 	h.metrics.received(ev.Type)
+	began := h.log.now()
+	defer func() { h.metrics.duration.Observe(h.log.now().Sub(began).Seconds()) }()
 	h.publishing.Lock()
 	defer h.publishing.Unlock()
 	apply()

@@ -19,10 +19,21 @@ import (
 type AdminConfig struct {
 	// Listen is the address; loopback by default, because pprof and metrics are for operators only. Empty: no listener.
 	Listen string `koanf:"listen"`
+	// TopWorkspaces is how many workspaces GET /debug/workspaces knows the sessions and calls of, those with most of them; 0
+	// turns it off. No metric is ever labelled with a workspace.
+	TopWorkspaces int `koanf:"top_workspaces"`
 }
 
 // DefaultAdmin returns the defaults.
 func DefaultAdmin() AdminConfig { return AdminConfig{Listen: "127.0.0.1:8082"} }
+
+// Validate reports the first value that makes no sense.
+func (c *AdminConfig) Validate() error {
+	if c.TopWorkspaces < 0 || c.TopWorkspaces > maxTop {
+		return fmt.Errorf("top_workspaces must be between 0 and %d", maxTop)
+	}
+	return nil
+}
 
 // Admin serves /metrics, /livez, /readyz and /debug/pprof.
 type Admin struct {
@@ -45,8 +56,8 @@ func NewAdmin(cfg AdminConfig, gather prometheus.Gatherer, ready Readiness, log 
 		return nil, fmt.Errorf("listen for admin on %q: %w", cfg.Listen, err)
 	}
 	mux := http.NewServeMux()
-	// Gathers are coalesced, so that a hundred scrapers cost as much as one.
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gather, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
+	// A hundred scrapers cost as much as one.
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gather, promhttp.HandlerOpts{EnableOpenMetrics: true, CoalesceGather: true}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -19,6 +19,7 @@ const maxAttach = 3
 
 // Attach lets the session hear of everything that concerns id, and tells what it missed if it continues from a token.
 func (d doors) Attach(ctx context.Context, s *edge.Session, id protocol.Identity, from *protocol.ResumeToken) (edge.Resumed, error) {
+	d.n.top.opened(id)
 	d.n.cache.Hold(id.User)
 	resumed, err := d.attach(ctx, s, id, from)
 	if err != nil {

@@ -31,6 +31,7 @@ func (d doors) Identify(ctx context.Context, token string) (protocol.Identity, e
 
 // Answer implements edge.Queries.
 func (d doors) Answer(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error) {
+	d.n.top.asked(id)
 	reply, err := d.n.query.Answer(ctx, id, method, args, host)
 	if errors.Is(err, query.ErrForward) {
 		err = edge.ErrForward
@@ -40,12 +41,17 @@ func (d doors) Answer(ctx context.Context, id protocol.Identity, method string, 
 
 // Query implements edge.Queries.
 func (d doors) Query(ctx context.Context, id protocol.Identity, path string, args json.RawMessage) (*protocol.Reply, error) {
+	d.n.top.asked(id)
 	return d.n.query.Query(ctx, id, path, args)
 }
 
 // Ready implements edge.Queries.
 func (d doors) Ready(id *protocol.Identity, method, args, dst []byte) (body []byte, ok bool) {
-	return d.n.query.Ready(id, method, args, dst)
+	body, ok = d.n.query.Ready(id, method, args, dst)
+	if ok {
+		d.n.top.asked(*id)
+	}
+	return body, ok
 }
 
 // Boot implements edge.Queries.

@@ -61,7 +61,7 @@ func (c *Config) Validate() error {
 	for _, room := range []struct {
 		name string
 		err  error
-	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}, {"fanout", c.Fanout.Validate()}, {"cluster", c.checkCluster()}} {
+	}{{"edge", c.Edge.Validate()}, {"upstream", c.Upstream.Validate()}, {"cache", c.Cache.Validate()}, {"query", c.Query.Validate()}, {"fanout", c.Fanout.Validate()}, {"cluster", c.checkCluster()}, {"admin", c.Admin.Validate()}} {
 		if room.err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", room.name, room.err))
 		}
@@ -96,6 +96,7 @@ type Node struct {
 	self     edge.Place        // this node as clients are sent to it; empty if it stands alone
 	admin    *Admin            // nil if there is none
 	applied  watermark
+	top      *workspaces // nil if it is switched off
 
 	live     chan struct{} // closed when the stream is up for the first time
 	liveOnce sync.Once
@@ -113,7 +114,7 @@ func New(o Options) (*Node, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: o.Config, log: o.Log, live: make(chan struct{}), drained: make(chan struct{})}
+	n := &Node{cfg: o.Config, log: o.Log, live: make(chan struct{}), drained: make(chan struct{}), top: newWorkspaces(o.Config.Admin.TopWorkspaces)}
 	if err := n.build(o); err != nil {
 		return nil, errors.Join(err, n.tearDown())
 	}
@@ -156,6 +157,8 @@ func (n *Node) build(o Options) (err error) {
 		return fmt.Errorf("build admin: %w", err)
 	}
 	if n.admin != nil {
+		n.admin.mux.Handle("GET /debug/workspaces", n.top)
+		n.admin.Handle("POST /debug/workspaces/reset", n.top.reset)
 		n.admin.Handle("POST /presence/on", func() { n.edge.SetPresence(true) })
 		n.admin.Handle("POST /presence/off", func() { n.edge.SetPresence(false) })
 		n.admin.HandleJSON("GET /cluster", n.showCluster)

@@ -31,6 +31,8 @@ type metrics struct {
 
 	audit *auditMetrics
 
+	authFailures map[protocol.Code]prometheus.Counter // fixed after construction
+
 	searches         map[string]prometheus.Counter // fixed after construction
 	directorySeconds prometheus.Histogram
 }
@@ -67,10 +69,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		userLoads: f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_user_loads_total", Help: "User states loaded."}),
 		outrun:    f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_user_outrun_total", Help: "User loads repeated because events outran them."}),
 		setLoads:  f.NewCounter(prometheus.CounterOpts{Name: "flannel_query_member_set_loads_total", Help: "Member sets loaded."}),
-		bootBytes: f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_query_boot_bytes", Help: "Size of composed boots.", Buckets: prometheus.ExponentialBuckets(2048, 2, 10)}),
+		bootBytes: f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_query_boot_bytes", Help: "Size of composed boots.", Buckets: prometheus.ExponentialBuckets(2048, 2, 10),
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour}),
 	}
 	m.directorySeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_query_directory_load_seconds", Help: "Time to load a directory.",
-		Buckets: []float64{0.05, 0.2, 0.5, 1, 2, 5, 10, 30}})
+		Buckets:                     []float64{0.05, 0.2, 0.5, 1, 2, 5, 10, 30},
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour})
 	searches := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_searches_total", Help: "Searches, by who looked: this node's directory or the backend."}, []string{"by"})
 	m.searches = map[string]prometheus.Counter{}
 	for _, by := range []string{searchedDirectory, searchedBackend} {
@@ -78,7 +82,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	requests := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_requests_total", Help: "Reads answered, by method and outcome."}, []string{"method", "outcome"})
 	seconds := f.NewHistogramVec(prometheus.HistogramOpts{Name: "flannel_query_request_seconds", Help: "Time to answer a read.",
-		Buckets: []float64{50e-6, 200e-6, 1e-3, 5e-3, 20e-3, 100e-3, 500e-3, 2}}, []string{"method"})
+		// 0.25 and 1 are what is promised of queries and of boots.
+		Buckets:                     []float64{50e-6, 200e-6, 1e-3, 5e-3, 20e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 10},
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour}, []string{"method"})
 	add := func(name string) {
 		r := &requestMetrics{outcomes: make(map[string]prometheus.Counter), seconds: seconds.WithLabelValues(name)}
 		for _, o := range []string{outcomeOK, outcomeStale, outcomeForward, outcomeRefused, outcomeFailed} {
@@ -99,7 +105,29 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, source := range []string{sourceCache, sourceStale, sourceAbsent, sourceLoad} {
 		m.objects[source] = objects.WithLabelValues(source)
 	}
+	failures := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_auth_failures_total", Help: "Tokens that this node did not accept, by reason; service_unavailable if the backend could not be asked. Forwarded calls are the backend's to refuse."}, []string{"reason"})
+	m.authFailures = make(map[protocol.Code]prometheus.Counter)
+	for _, code := range append([]protocol.Code{otherRequest}, authCodes...) {
+		m.authFailures[code] = failures.WithLabelValues(string(code))
+	}
 	return m
+}
+
+// authCodes are the reasons that are counted by name.
+var authCodes = []protocol.Code{
+	protocol.CodeNotAuthed, protocol.CodeInvalidAuth, protocol.CodeTokenExpired, protocol.CodeTokenRevoked, protocol.CodeAccountInactive, protocol.CodeUnavailable,
+}
+
+// identified counts a look at a token that failed.
+func (m *metrics) identified(err error) {
+	if err == nil {
+		return
+	}
+	c := m.authFailures[protocol.AsError(err).Code]
+	if c == nil {
+		c = m.authFailures[otherRequest]
+	}
+	c.Inc()
 }
 
 // answered counts one request.

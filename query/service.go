@@ -172,13 +172,13 @@ func (s *Service) Close() {
 
 // Identify returns who the bearer of token is. Errors are *protocol.Error. A token that was refused a moment ago is refused
 // again without a load.
-func (s *Service) Identify(ctx context.Context, token string) (protocol.Identity, error) {
+func (s *Service) Identify(ctx context.Context, token string) (_ protocol.Identity, err error) {
+	defer func() { s.metrics.identified(err) }()
 	if token == "" {
 		return protocol.Identity{}, &protocol.Error{Code: protocol.CodeNotAuthed}
 	}
 	id, ok := s.cache.Identity(token)
 	if !ok {
-		var err error
 		if id, err = s.identities.do(ctx, token, func(ctx context.Context) (protocol.Identity, error) { return s.identify(ctx, token) }); err != nil {
 			return protocol.Identity{}, err
 		}

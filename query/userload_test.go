@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"flannel/cache"
 	"flannel/protocol"
 )
@@ -177,6 +179,24 @@ func TestUser_MovesDuringLoad(t *testing.T) {
 	}
 }
 
+// TestUser_OutrunIsLoadedAgain: the user's topic is reset while the state is on its way.
+func TestUser_OutrunIsLoadedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.set(func() {
+		w.onBoot = func() { w.join(random, ada); w.cache.Reset(protocol.Topic(ada), w.cache.Applied()) }
+	})
+	u, err := w.service.User(t.Context(), w.id(ada))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, in := u.Membership(random); !in {
+		t.Error("the join is lost")
+	}
+	if n := testutil.ToFloat64(w.service.metrics.outrun); n != 1 {
+		t.Errorf("flannel_query_user_outrun_total is %v", n)
+	}
+}
+
 func TestUser_FailuresHoldNothing(t *testing.T) {
 	w := newWorld(t)
 	for name, fail := range map[string]func(){
@@ -276,6 +296,9 @@ func TestQuery_Pending(t *testing.T) {
 		}
 		if took := time.Since(begun); took > Default().PendingAfter {
 			t.Errorf("took %v", took)
+		}
+		if n := testutil.ToFloat64(w.service.metrics.pending); n != 2 {
+			t.Errorf("flannel_query_pending_ids_total is %v", n)
 		}
 
 		time.Sleep(3 * time.Second)

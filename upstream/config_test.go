@@ -104,7 +104,7 @@ func TestMetrics_ExistAtZero(t *testing.T) {
 	}
 	for name, n := range map[string]int{
 		"requests_total": 7 * len(codes), "request_duration_seconds": 7, "inflight": 7, "retries_total": 7,
-		"joined_total": 7, "batch_size": 7, "breaker_state": 21, "limit": 7, "boot_limit": 1, "boot_peak": 1, "stream_up": 1,
+		"joined_total": 7, "batch_size": 7, "breaker_state": 21, "limit": 7, "boot_limit": 1, "boot_waiting": 1, "boot_peak": 1, "stream_up": 1,
 		"stream_lag_seconds": 1, "stream_reconnects_total": len(ends), "stream_frames_total": 2 * len(streamFrames),
 		"stream_events_total": 4, "stream_resets_total": 3, "topics": 3, "topics_refused_total": 1,
 		"publish_dropped_total": 3,

@@ -83,6 +83,13 @@ func (g *gate) highest() int {
 	return g.peak
 }
 
+// queued is how many wait for a place.
+func (g *gate) queued() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
+}
+
 func (g *gate) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -121,6 +121,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name:    "flannel_upstream_request_duration_seconds",
 		Help:    "Time from sending a request to having its answer; for streamed answers, to their first part.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 	}, []string{"call"})
 	inflight := f.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "flannel_upstream_inflight",
@@ -138,6 +140,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name:    "flannel_upstream_batch_size",
 		Help:    "Keys in one load.",
 		Buckets: []float64{1, 2, 5, 10, 25, 50, 100, 250, 500, 1000},
+
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 	}, []string{"call"})
 	breaker := f.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "flannel_upstream_breaker_state",
@@ -242,6 +246,10 @@ func (u *Upstream) registerGauges(reg prometheus.Registerer) {
 		Name: "flannel_upstream_boot_limit",
 		Help: "The limit of boot and replay loads in the air that was set.",
 	}, func() float64 { return float64(u.bootGate.size()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "flannel_upstream_boot_waiting",
+		Help: "Boot and replay loads that wait for a place under that limit.",
+	}, func() float64 { return float64(u.bootGate.queued()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "flannel_upstream_boot_peak",
 		Help: "The most boot and replay loads that were in the air at once since the start.",

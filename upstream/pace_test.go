@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"flannel/protocol"
 )
 
@@ -288,10 +290,14 @@ func TestPace_NeverMoreBootsAtOnceThanConfigured(t *testing.T) {
 		f := newFake(t)
 		var mu sync.Mutex
 		now, most := 0, 0
+		var waited, busy float64
+		var u *Upstream
 		f.load = func(name string, body []byte) (int, any) {
 			mu.Lock()
 			now++
 			most = max(most, now)
+			boots := u.calls[protocol.CallBoot]
+			waited, busy = max(waited, float64(u.bootGate.queued())), max(busy, testutil.ToFloat64(boots.m.inflight))
 			mu.Unlock()
 			time.Sleep(time.Second)
 			mu.Lock()
@@ -299,7 +305,7 @@ func TestPace_NeverMoreBootsAtOnceThanConfigured(t *testing.T) {
 			mu.Unlock()
 			return f.answer(name, body)
 		}
-		u := f.open(func(c *Config) { c.BootConcurrency = 3 })
+		u = f.open(func(c *Config) { c.BootConcurrency = 3 })
 		var wg sync.WaitGroup
 		for i := range 10 * protocol.MaxBootUsers {
 			wg.Go(func() {
@@ -311,6 +317,9 @@ func TestPace_NeverMoreBootsAtOnceThanConfigured(t *testing.T) {
 		wg.Wait()
 		if most != 3 || u.bootGate.highest() != 3 {
 			t.Errorf("%d at once, %d counted, the limit is 3", most, u.bootGate.highest())
+		}
+		if waited == 0 || busy != 3 || u.bootGate.queued() != 0 {
+			t.Errorf("flannel_upstream_boot_waiting rose to %v, flannel_upstream_inflight to %v", waited, busy)
 		}
 	})
 }

@@ -102,6 +102,9 @@ func TestSubscribe_PrunedReplayIsReset(t *testing.T) {
 	if len(d.resets) != 2 || *d.resets[0].Seq != 10 || *d.resets[0].Position != 11 {
 		t.Errorf("resets = %v, want C1 twice, going on at seq 10, position 11", d.resets)
 	}
+	if n := testutil.ToFloat64(h.metrics.resets); n != 2 {
+		t.Errorf("flannel_backend_hub_resets_total is %v", n)
+	}
 	// Only the last of the four subscriptions of C1 stands; C2's first event ever is still there, so it
 	// is whole although position 2 is pruned.
 	if len(d.subscribed) != 4 || len(d.events) == 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/valyala/fasthttp"
 
 	"flannel/backend/channels"
@@ -127,6 +128,19 @@ func FuzzLoads(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPublish_RefusedIsCounted: what lasts is the backend's to publish.
+func TestPublish_RefusedIsCounted(t *testing.T) {
+	g := newTestGateway(t)
+	s := &stream{g: g}
+	frame := protocol.StreamFrame{Type: protocol.StreamPublish, Events: []*protocol.Event{nil, {Topic: "C1", Type: "message", Class: protocol.ClassMessage, Seq: 1}}}
+	if err := s.handle(&frame); err != nil {
+		t.Fatal(err)
+	}
+	if n := testutil.ToFloat64(g.metrics.refused); n != 2 {
+		t.Errorf("flannel_backend_upstream_publish_refused_total is %v", n)
+	}
 }
 
 // Whatever an edge says on its stream, the stream goes on or ends with a reason; and it cannot publish what lasts.

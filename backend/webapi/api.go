@@ -84,8 +84,9 @@ func New(o Options) *API {
 	if o.Chat == nil {
 		o.Chat = chat.New(o.Store, o.Now)
 	}
+	m := newMetrics(o.Registerer)
 	return &API{
-		Options: o, limits: newLimiter(o.Limits, o.Now), once: newOnceMap(o.Now), methods: methods(), metrics: newMetrics(o.Registerer),
+		Options: o, limits: newLimiter(o.Limits, o.Now), once: newOnceMap(o.Now, m.repeated.Inc), methods: methods(), metrics: m,
 	}
 }
 

@@ -202,6 +202,9 @@ func TestDo_IdempotencyKey(t *testing.T) {
 	if first.str("channel", "id") == "" || again.str("channel", "id") != first.str("channel", "id") || w.seen() != n {
 		t.Errorf("first %v, again %v", first, again)
 	}
+	if n := testutil.ToFloat64(w.api.metrics.repeated); n != 1 {
+		t.Errorf("flannel_webapi_duplicates_total is %v", n)
+	}
 	if out := create("k2", "once"); out.str("error") != "name_taken" {
 		t.Errorf("another key: %v", out)
 	}
@@ -215,7 +218,7 @@ func TestDo_IdempotencyKey(t *testing.T) {
 }
 
 func TestOnceMap(t *testing.T) {
-	m := newOnceMap(time.Now)
+	m := newOnceMap(time.Now, func() {})
 	key := [32]byte{1}
 	release := make(chan struct{})
 	entered := make(chan struct{})
@@ -257,7 +260,7 @@ func TestOnceMap(t *testing.T) {
 }
 
 func TestOnceMap_Panic(t *testing.T) {
-	m := newOnceMap(time.Now)
+	m := newOnceMap(time.Now, func() {})
 	func() {
 		defer func() { _ = recover() }()
 		_, _ = m.do(context.Background(), [32]byte{1}, func() (*protocol.Reply, error) { panic("ouch") })

@@ -100,7 +100,7 @@ func TestPostMessage_IsIdempotent(t *testing.T) {
 		Body: []byte(`{"channel":"C0GENERAL","text":"forwarded"}`),
 	}
 	a := decodeReply(t, w.api.Do(context.Background(), call))
-	w.api.once = newOnceMap(w.now) // the backend was restarted
+	w.api.once = newOnceMap(w.now, w.api.metrics.repeated.Inc) // the backend was restarted
 	b := decodeReply(t, w.api.Do(context.Background(), call))
 	if a.str("ts") == "" || b.str("ts") != a.str("ts") || b["is_duplicate"] != true {
 		t.Errorf("forwarded %v, again %v", a, b)

@@ -26,6 +26,7 @@ type metrics struct {
 	calls    map[string]prometheus.Counter
 	errors   map[protocol.Code]prometheus.Counter
 	duration prometheus.Histogram
+	repeated prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -42,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flannel_webapi_duration_seconds", Help: "Time until a call was answered, without sending a stream.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // half a millisecond to 4 s
 		}),
+		repeated: f.NewCounter(prometheus.CounterOpts{Name: "flannel_webapi_duplicates_total", Help: "Writes that were sent again with the same idempotency key, and answered as the first time."}),
 	}
 	for name := range protocol.Methods {
 		m.calls[name] = calls.WithLabelValues(name)

@@ -22,7 +22,8 @@ const (
 // first time, and makes the second wait while the first is under way. It forgets when the backend restarts; posting
 // alone is safe across that too, because the store keeps its keys.
 type onceMap struct {
-	now func() time.Time
+	now      func() time.Time
+	repeated func() // counts a write that was sent again
 
 	// mu guards what follows.
 	mu    sync.Mutex
@@ -39,8 +40,8 @@ type onceCall struct {
 	at    time.Time
 }
 
-func newOnceMap(now func() time.Time) *onceMap {
-	return &onceMap{now: now, calls: make(map[[32]byte]*onceCall)}
+func newOnceMap(now func() time.Time, repeated func()) *onceMap {
+	return &onceMap{now: now, repeated: repeated, calls: make(map[[32]byte]*onceCall)}
 }
 
 // onceKey names a call: its user, method and key, and its arguments, so that a key that is used twice by mistake does
@@ -62,6 +63,7 @@ func (m *onceMap) do(ctx context.Context, key [32]byte, fn func() (*protocol.Rep
 	m.expireLocked()
 	if c := m.calls[key]; c != nil {
 		m.mu.Unlock()
+		m.repeated()
 		select {
 		case <-c.done:
 		case <-ctx.Done():

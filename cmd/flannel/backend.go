@@ -33,7 +33,7 @@ health on a third. The data folder needs a workspace: flannel generate or flanne
 			if err := checkFree(map[string]string{"listen": cfg.Backend.Listen, "admin-listen": cfg.Backend.AdminListen, "upstream-listen": cfg.Backend.UpstreamListen}); err != nil {
 				return err
 			}
-			reg := newRegistry()
+			reg := newRegistry(cfg)
 			b, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: reg})
 			if err != nil {
 				return err

@@ -153,7 +153,7 @@ func (a *app) furnish(ctx context.Context, data, imported string, preset int) er
 
 // dev runs a backend and so many edges until ctx ends.
 func (a *app) dev(ctx context.Context, cfg Config, count int, log *slog.Logger) error {
-	reg := newRegistry() // The backend's and the first edge's: their metrics have names of their own.
+	reg := newRegistry(cfg) // The backend's and the first edge's: their metrics have names of their own.
 	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: reg})
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func (a *app) dev(ctx context.Context, cfg Config, count int, log *slog.Logger) 
 		}
 		return errors.Join(errs...)
 	}
-	edges, err := devNodes(cfg.Node, count, log, reg)
+	edges, err := devNodes(cfg, count, log, reg)
 	for _, edge := range edges {
 		servers = append(servers, edge)
 	}
@@ -194,20 +194,20 @@ func (a *app) dev(ctx context.Context, cfg Config, count int, log *slog.Logger) 
 
 // devNodes builds the edges. The first is as configured; each further one knows the first, has a registry of its own, and
 // listens on free ports of loopback. If one fails, those before are returned with the error.
-func devNodes(cfg node.Config, count int, log *slog.Logger, reg *prometheus.Registry) ([]*node.Node, error) {
+func devNodes(cfg Config, count int, log *slog.Logger, reg *prometheus.Registry) ([]*node.Node, error) {
 	var edges []*node.Node
 	for i := range count {
 		mine := log
 		if count > 1 {
-			cfg.Cluster.Node = fmt.Sprintf("node-%d", i+1)
-			mine = log.With("node", cfg.Cluster.Node)
+			cfg.Node.Cluster.Node = fmt.Sprintf("node-%d", i+1)
+			mine = log.With("node", cfg.Node.Cluster.Node)
 		}
 		if i > 0 {
-			cfg.Edge.Listen, cfg.Admin.Listen, cfg.Cluster.Listen, cfg.Cluster.Advertise, cfg.Cluster.PublicURL = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", ""
-			cfg.Cluster.Seeds = []string{edges[0].ClusterAddr()}
-			reg = newRegistry()
+			cfg.Node.Edge.Listen, cfg.Node.Admin.Listen, cfg.Node.Cluster.Listen, cfg.Node.Cluster.Advertise, cfg.Node.Cluster.PublicURL = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", ""
+			cfg.Node.Cluster.Seeds = []string{edges[0].ClusterAddr()}
+			reg = newRegistry(cfg)
 		}
-		edge, err := node.New(node.Options{Config: cfg, Log: mine, Version: buildVersion().Version, Registry: reg})
+		edge, err := node.New(node.Options{Config: cfg.Node, Log: mine, Version: buildVersion().Version, Registry: reg})
 		if err != nil {
 			return edges, err
 		}

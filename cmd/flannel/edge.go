@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -49,7 +52,7 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
 			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "admin-listen": cfg.Node.Admin.Listen}); err != nil {
 				return err
 			}
-			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Version: buildVersion().Version, Registry: newRegistry()})
+			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Version: buildVersion().Version, Registry: newRegistry(cfg)})
 			if err != nil {
 				return err
 			}
@@ -75,9 +78,9 @@ func announce(log *slog.Logger, msg string, args ...any) func(context.Context) e
 }
 
 // newRegistry returns a registry with what every process shows.
-func newRegistry() *prometheus.Registry {
+func newRegistry(cfg Config) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	v := buildVersion()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "flannel_build_info", Help: "Which flannel this is; always 1.",
@@ -85,5 +88,19 @@ func newRegistry() *prometheus.Registry {
 	})
 	info.Set(1)
 	reg.MustRegister(info)
+	hash := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "flannel_config_hash_info", Help: "Which configuration this process runs with; always 1. Processes with the same hash have the same one, keys aside.",
+		ConstLabels: prometheus.Labels{"hash": configHash(cfg)},
+	})
+	hash.Set(1)
+	reg.MustRegister(hash)
 	return reg
+}
+
+// configHash names a configuration in eight digits: enough to see that two nodes differ, too few to guess from. The service
+// keys are left out, because who may read metrics may not learn anything about them.
+func configHash(cfg Config) string {
+	cfg.Node.Upstream.Key, cfg.Backend.UpstreamKey = "", ""
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg))
+	return hex.EncodeToString(sum[:4])
 }

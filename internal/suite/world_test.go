@@ -28,15 +28,17 @@ const patience = 20 * time.Second
 
 // world is a backend with an edge in front of it, in this process.
 type world struct {
-	t     *testing.T
-	data  string
-	back  *backend.Backend
-	edge  *node.Node
-	reg   *prometheus.Registry
-	seed  seed.Result
-	users map[protocol.Role][]account
+	t       *testing.T
+	data    string
+	back    *backend.Backend
+	edge    *node.Node
+	reg     *prometheus.Registry // the edge's
+	backReg *prometheus.Registry // the backend's
+	seed    seed.Result
+	users   map[protocol.Role][]account
 
-	unlimited          bool // no rate limits
+	unlimited          bool               // no rate limits
+	configure          func(*node.Config) // changes the edge's configuration; nil for none
 	stopEdge, stopBack func()
 }
 
@@ -80,7 +82,8 @@ func (w *world) startBackend(listen, upstream string) {
 	w.t.Helper()
 	cfg := backend.Default()
 	cfg.Data, cfg.Listen, cfg.UpstreamListen, cfg.RateLimits = w.data, listen, upstream, !w.unlimited
-	back, err := backend.New(backend.Options{Config: cfg, Log: w.log(), Registerer: prometheus.NewRegistry()})
+	w.backReg = prometheus.NewRegistry()
+	back, err := backend.New(backend.Options{Config: cfg, Log: w.log(), Registerer: w.backReg})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -92,6 +95,9 @@ func (w *world) startEdge(listen string) {
 	cfg := node.Default()
 	cfg.Edge.Listen, cfg.Admin.Listen, cfg.Edge.RateLimits, cfg.Edge.DrainTime = listen, "127.0.0.1:0", !w.unlimited, 100*time.Millisecond
 	cfg.Upstream.URL, cfg.Upstream.Key = "http://"+w.back.UpstreamAddr(), w.back.UpstreamKey()
+	if w.configure != nil {
+		w.configure(&cfg)
+	}
 	w.reg = prometheus.NewRegistry()
 	n, err := node.New(node.Options{Config: cfg, Log: w.log(), Registry: w.reg})
 	if err != nil {
