@@ -51,9 +51,11 @@ check: fmt vet lint test-race ## format, vet, linters, Go tests under the race d
 test: $(GOSUITE) e2e ## every test, with real clients; installs what is missing
 
 .PHONY: e2e
-e2e: build e2e/node_modules/.package-lock.json ## only the tests with real clients
+e2e: build e2e/node_modules/.package-lock.json ## only the tests with real clients, and with a real Prometheus
 	./e2e/setup.sh clients
 	cd e2e && node --test *.test.mjs
+	./e2e/setup.sh prometheus
+	CI=true $(GO) test ./cmd/flannel -run '^TestPrometheus_' -count 1
 
 # npm writes node_modules/.package-lock.json last, so it stands for a complete installation.
 e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json

@@ -1,0 +1,175 @@
+package observe
+
+// Boards are the dashboards. What users feel comes first (rate, errors, duration), then what resources do.
+func Boards() []Board {
+	return []Board{overview, connections, cacheAndBackend, fanout, cluster, runtime, loadTest}
+}
+
+// levels has one panel for each service level.
+func levels() (panels []Panel) {
+	for _, s := range SLOs() {
+		panels = append(panels, Panel{
+			Title: s.Title + ": bad of all", Unit: "percentunit", Bad: "Good are " + s.What + ". More than the budget for hours is bad: docs/runbooks/slo-" + s.Name + ".md.",
+			Queries: []Query{{s.ratio("5m"), "5 minutes"}, {s.ratio("1h"), "1 hour"}, {s.ratio("6h"), "6 hours"}},
+		})
+	}
+	return panels
+}
+
+var overview = Board{
+	UID: "flannel-overview", Title: "flannel: overview and service levels", Description: "Is it on fire? What users feel, and how fast the error budgets burn.",
+	Rows: []Row{
+		{"Now", []Panel{
+			{"Sockets", "short", "A cliff is a node that went, or clients that cannot come.", true, []Query{gauge("open", "flannel_connections", "")}},
+			{"Nodes whose stream is up", "short", "Fewer than nodes: what they serve is stale.", true, []Query{gauge("up", "flannel_upstream_stream_up", "")}},
+			{"Cached things that were wrong", "short", "Anything but 0 is a fault of ours: docs/runbooks/cache-wrong.md.", true, []Query{{`sum(increase(flannel_audit_checks_total{result="mismatch", SEL}[1h])) + sum(increase(flannel_audit_user_checks_total{result="mismatch", SEL}[1h]))`, "in an hour"}}},
+			{"Sockets opened", "ops", "Ten times the usual is a reconnect storm.", false, []Query{rate("{{outcome}}", "flannel_connections_opened_total", "outcome")}},
+			{"Boot", "s", "Above 1 s people wait for their client.", false, []Query{quantile("p50", "flannel_handshake_duration_seconds", "0.5"), quantile("p99", "flannel_handshake_duration_seconds", "0.99")}},
+			{"Messages delivered", "ops", "A hole while sockets are open: no events come.", false, []Query{rate("{{class}}", "flannel_event_deliveries_total", "class")}},
+		}},
+		{"Service levels", levels()},
+	},
+}
+
+var connections = Board{
+	UID: "flannel-connections", Title: "flannel: connections and reconnects", Description: "Who comes, who goes and why, who is turned away, and what they are told when they come back.",
+	Rows: []Row{
+		{"Sockets", []Panel{
+			{"Open, of the limit", "short", "Near the limit new clients are turned away.", false, []Query{gauge("open", "flannel_connections", ""), gauge("limit", "flannel_connections_limit", "")}},
+			{"Opened", "ops", "failed, overloaded and unavailable are ours.", false, []Query{rate("{{outcome}}", "flannel_connections_opened_total", "outcome")}},
+			{"Closed", "ops", "Codes from 4000 on are in protocol/close.go, with what clients do then.", false, []Query{rate("{{code}} by {{initiator}}", "flannel_connections_closed_total", "code, initiator")}},
+			{"Turned away", "ops", "Where there was no room, and why.", false, []Query{rate("{{stage}} {{reason}}", "flannel_admission_rejected_total", "stage, reason")}},
+			{"From upgrade to boot", "s", "Rises in a storm while boots are gathered.", false, []Query{quantile("p$quantile", "flannel_handshake_duration_seconds", "$quantile")}},
+			{"Between upgrade and boot", "short", "Grows when the backend is slow.", false, []Query{gauge("sockets", "flannel_handshakes_inflight", "")}},
+		}},
+		{"Coming back", []Panel{
+			{"What they were told", "ops", "resync: they fetch everything again.", false, []Query{rate("{{mode}}", "flannel_resume_total", "mode")}},
+			{"Events told again", "short", "", false, []Query{quantile("p$quantile", "flannel_replay_events", "$quantile")}},
+			{"How long sockets were open", "s", "Short lives are clients that come and go in a loop.", false, []Query{quantile("p50", "flannel_connection_duration_seconds", "0.5")}},
+		}},
+		{"Drain and tokens", []Panel{
+			{"Draining nodes", "short", "", false, []Query{gauge("nodes", "flannel_draining", "")}},
+			{"Sessions still to go", "short", "Flat above 0: docs/runbooks/drain-stuck.md.", false, []Query{gauge("sessions", "flannel_drain_remaining_connections", "")}},
+			{"Tokens not accepted", "ops", "A jump of invalid_auth is an attack, or keys that were changed.", false, []Query{rate("{{reason}}", "flannel_auth_failures_total", "reason")}},
+		}},
+	},
+}
+
+var cacheAndBackend = Board{
+	UID: "flannel-cache", Title: "flannel: cache and backend", Description: "What the node knows by itself, and what it asks the backend.",
+	Rows: []Row{
+		{"Reads", []Panel{
+			{"Look-ups", "ops", "misses cost a load; stale ones are served while the backend is away.", false, []Query{rate("{{result}}", "flannel_cache_lookups_total", "result")}},
+			{"Hits of look-ups", "percentunit", "Below 0.8 for long: docs/runbooks/cache-hits-low.md.", false, []Query{{`sum(rate(flannel_cache_lookups_total{result="hit", SEL}[RATE])) / (sum(rate(flannel_cache_lookups_total{SEL}[RATE])) > 0) or sum(rate(flannel_cache_lookups_total{SEL}[RATE])) * 0`, "hits"}}},
+			{"Time of reads", "s", "", false, []Query{quantile("p$quantile", "flannel_query_request_seconds", "$quantile")}},
+			{"Calls of the backend", "ops", "Must not grow with the number of clients.", false, []Query{rate("{{call}}", "flannel_upstream_requests_total", "call")}},
+			{"Time of calls", "s", "", false, []Query{quantile("p$quantile", "flannel_upstream_request_duration_seconds", "$quantile")}},
+			{"Lag of the stream", "s", "Above 1 s what is served is older than promised.", false, []Query{{"max(flannel_upstream_stream_lag_seconds{SEL})", "worst node"}}},
+		}},
+		{"Cache", []Panel{
+			{"Bytes", "bytes", "", false, []Query{gauge("objects", "flannel_cache_bytes", ""), gauge("member sets", "flannel_cache_member_set_bytes", ""), gauge("directories", "flannel_cache_directory_bytes", "")}},
+			{"Items", "short", "", false, []Query{gauge("{{kind}}", "flannel_cache_items", "kind")}},
+			{"Given up", "ops", "cost: the cache is too small.", false, []Query{rate("{{reason}}", "flannel_cache_evictions_total", "reason"), rate("not taken in", "flannel_cache_rejected_sets_total", "")}},
+			{"Became void", "ops", "", false, []Query{rate("{{source}}", "flannel_cache_invalidations_total", "source")}},
+			{"Staleness", "s", "", false, []Query{quantile("p$quantile", "flannel_cache_staleness_seconds", "$quantile")}},
+			{"Audited", "ops", "mismatch must be 0.", false, []Query{rate("objects {{result}}", "flannel_audit_checks_total", "result"), rate("users {{result}}", "flannel_audit_user_checks_total", "result")}},
+			{"Objects read", "ops", "", false, []Query{rate("{{source}}", "flannel_query_objects_total", "source")}},
+			{"Size of boots", "bytes", "Does not grow with the workspace.", false, []Query{quantile("p$quantile", "flannel_query_boot_bytes", "$quantile")}},
+			{"Searches", "ops", "", false, []Query{rate("by {{by}}", "flannel_query_searches_total", "by")}},
+		}},
+		{"Backend", []Panel{
+			{"In the air, and the limit", "short", "", false, []Query{gauge("{{call}}", "flannel_upstream_inflight", "call"), gauge("{{call}} limit", "flannel_upstream_limit", "call")}},
+			{"Boots that wait", "short", "A storm of new users.", false, []Query{gauge("waiting", "flannel_upstream_boot_waiting", "")}},
+			{"Breakers that are open", "short", "", false, []Query{gauge("{{call}}", "flannel_upstream_breaker_state", "call", `state="open"`)}},
+			{"Retries", "ops", "", false, []Query{rate("{{call}}", "flannel_upstream_retries_total", "call")}},
+			{"Streams lost", "ops", "", false, []Query{rate("{{reason}}", "flannel_upstream_stream_reconnects_total", "reason")}},
+			{"Topics", "short", "", false, []Query{gauge("{{state}}", "flannel_upstream_topics", "state")}},
+			{"Writes", "ops", "", false, []Query{rate("{{op}} {{outcome}}", "flannel_writes_total", "op, outcome")}},
+			{"Time of writes", "s", "", false, []Query{quantile("p$quantile", "flannel_write_duration_seconds", "$quantile")}},
+			{"Keys in a load", "short", "1 in a storm: nothing is gathered.", false, []Query{quantile("p50", "flannel_upstream_batch_size", "0.5")}},
+		}},
+	},
+}
+
+var fanout = Board{
+	UID: "flannel-fanout", Title: "flannel: fan-out and presence", Description: "Events on their way to clients.",
+	Rows: []Row{
+		{"Events", []Panel{
+			{"Received", "ops", "", false, []Query{rate("{{type}}", "flannel_events_received_total", "type")}},
+			{"Delivered", "ops", "", false, []Query{rate("{{class}}", "flannel_event_deliveries_total", "class")}},
+			{"Dropped", "ops", "control and message: those clients are closed.", false, []Query{rate("{{class}}", "flannel_events_dropped_total", "class")}},
+			{"Until all outboxes have it", "s", "", false, []Query{quantile("p$quantile", "flannel_fanout_duration_seconds", "$quantile")}},
+			{"Wait in the outbox", "s", "Slow sockets, or a node without processor time.", false, []Query{quantile("p$quantile", "flannel_outbox_wait_seconds", "$quantile")}},
+			{"Slow clients closed", "ops", "", false, []Query{rate("closed", "flannel_slow_clients_total", "")}},
+		}},
+		{"Size", []Panel{
+			{"Receivers of an event", "short", "", false, []Query{quantile("p50", "flannel_fanout_size", "0.5"), quantile("p99", "flannel_fanout_size", "0.99")}},
+			{"Bytes in an outbox", "bytes", "", false, []Query{quantile("p$quantile", "flannel_outbox_bytes", "$quantile")}},
+			{"Users without a session", "short", "Kept for those who come back.", false, []Query{gauge("absent", "flannel_fanout_absent_users", "")}},
+			{"Objects before events", "ops", "", false, []Query{rate("{{result}}", "flannel_jit_objects_total", "result")}},
+			{"Badges", "ops", "", false, []Query{rate("badges", "flannel_badges_total", "")}},
+			{"Frames of clients", "ops", "", false, []Query{rate("{{type}}", "flannel_client_frames_total", "type")}},
+		}},
+		{"Presence", []Panel{
+			{"Changes told", "ops", "", false, []Query{rate("{{state}}", "flannel_presence_transitions_total", "state"), rate("nothing new", "flannel_presence_coalesced_total", "")}},
+			{"Followed", "short", "", false, []Query{gauge("pairs", "flannel_presence_subscriptions", "")}},
+			{"Suppressed", "short", "1 in a storm, or switched off.", false, []Query{gauge("nodes", "flannel_presence_suppressed", "")}},
+		}},
+	},
+}
+
+// cluster has nothing to show of a node that stands alone.
+var cluster = Board{
+	UID: "flannel-cluster", Title: "flannel: cluster and drain", Description: "Nodes of a region, and what each owns. Empty for a node that stands alone.",
+	Rows: []Row{
+		{"Members", []Panel{
+			{"Members, as each node sees them", "short", "Nodes that differ: docs/runbooks/split-brain.md.", false, []Query{{"max by (instance, state) (flannel_cluster_members{SEL})", "{{instance}} {{state}}"}}},
+			{"Partitions owned", "short", "", false, []Query{{"max by (instance) (flannel_cluster_partitions{SEL})", "{{instance}}"}}},
+			{"Sockets of each node", "short", "", false, []Query{{"max by (instance) (flannel_connections{SEL})", "{{instance}}"}}},
+			{"Partitions that moved", "ops", "", false, []Query{rate("moved", "flannel_cluster_moved_partitions_total", "")}},
+			{"Where users were sent", "ops", "", false, []Query{rate("{{by}}", "flannel_cluster_placements_total", "by")}},
+			{"Health", "short", "Above 0 for long a node lacks processor time or network.", false, []Query{{"max by (instance) (flannel_cluster_health_score{SEL})", "{{instance}}"}}},
+		}},
+	},
+}
+
+var runtime = Board{
+	UID: "flannel-runtime", Title: "flannel: runtime", Description: "What the processes use.",
+	Rows: []Row{
+		{"Use", []Panel{
+			{"Processor", "percentunit", "Of one core; at all cores latency rises.", false, []Query{{"rate(process_cpu_seconds_total{SEL}[RATE])", "{{instance}}"}}},
+			{"Resident memory", "bytes", "", false, []Query{{"process_resident_memory_bytes{SEL}", "{{instance}}"}}},
+			{"Files, of the limit", "percentunit", "", false, []Query{{"process_open_fds{SEL} / process_max_fds{SEL}", "{{instance}}"}}},
+			{"Goroutines", "short", "Growth without an end is a leak.", false, []Query{{"go_goroutines{SEL}", "{{instance}}"}}},
+			{"Waiting for a processor", "s", "", false, []Query{{"histogram_quantile($quantile, sum by (le, instance) (rate(go_sched_latencies_seconds_bucket{SEL}[RATE])))", "{{instance}}"}}},
+			{"Faults", "short", "Anything but 0: docs/runbooks/panics.md.", false, []Query{rate("panics", "flannel_panics_total", "")}},
+		}},
+		{"Memory", []Panel{
+			{"Heap in use", "bytes", "", false, []Query{{"go_memstats_heap_inuse_bytes{SEL}", "{{instance}}"}}},
+			{"Allocated", "Bps", "", false, []Query{{"rate(go_memstats_alloc_bytes_total{SEL}[RATE])", "{{instance}}"}}},
+			{"Pauses of the collector", "s", "", false, []Query{{`go_gc_duration_seconds{quantile=~"1|1.0", SEL}`, "{{instance}}"}}},
+		}},
+		{"Versions", []Panel{
+			{"Versions", "short", "", false, []Query{{"count by (version) (flannel_build_info{SEL})", "{{version}}"}}},
+			{"Configurations", "short", "", false, []Query{{"count by (hash) (flannel_config_hash_info{SEL})", "{{hash}}"}}},
+			{"Up for", "s", "", false, []Query{{"time() - process_start_time_seconds{SEL}", "{{instance}}"}}},
+		}},
+	},
+}
+
+var loadTest = Board{
+	UID: "flannel-load-test", Title: "flannel: load-test run", Description: "What to watch on the node while flannel bench runs against it. The generator's own figures are in its report.",
+	Rows: []Row{
+		{"The run", []Panel{
+			{"Sockets", "short", "", false, []Query{gauge("open", "flannel_connections", "")}},
+			{"Opened", "ops", "", false, []Query{rate("{{outcome}}", "flannel_connections_opened_total", "outcome")}},
+			{"Deliveries", "ops", "", false, []Query{rate("frames", "flannel_event_deliveries_total", "")}},
+			{"Reads", "ops", "", false, []Query{rate("reads", "flannel_query_requests_total", "")}},
+			{"Processor", "percentunit", "", false, []Query{{"sum(rate(process_cpu_seconds_total{SEL}[RATE]))", "cores"}}},
+			{"Memory of a socket", "bytes", "All of the process: it means something with thousands of sockets.", false, []Query{{"sum(process_resident_memory_bytes{SEL}) / (sum(flannel_connections{SEL}) > 0) or sum(flannel_connections{SEL}) * 0", "bytes"}}},
+			{"Calls of the backend", "ops", "", false, []Query{rate("{{call}}", "flannel_upstream_requests_total", "call")}},
+			{"Turned away", "ops", "", false, []Query{rate("{{stage}}", "flannel_admission_rejected_total", "stage")}},
+			{"Wait in the outbox", "s", "", false, []Query{quantile("p99", "flannel_outbox_wait_seconds", "0.99")}},
+		}},
+	},
+}
