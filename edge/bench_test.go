@@ -26,7 +26,7 @@ func BenchmarkDeliver(b *testing.B) {
 			for i := range sessions {
 				client, server := net.Pipe()
 				read.Go(func() { drain(client) })
-				sessions[i] = &Session{edge: e, raw: server, cancel: func() {}}
+				sessions[i] = &Session{edge: e, raw: server}
 			}
 			ev := messageEvent(0)
 			ev.Payload = []byte(`{"type":"message","text":"` + strings.Repeat("x", 270) + `"}`)
@@ -111,7 +111,7 @@ func BenchmarkOutbox(b *testing.B) {
 	e := &Edge{cfg: Default(), now: time.Now, metrics: newMetrics(prometheus.NewRegistry()), doors: Doors{Queries: &fakeQueries{}}}
 	sessions := make([]*Session, n)
 	for i := range sessions {
-		sessions[i] = &Session{edge: e, cancel: func() {}, thin: true, writing: true}
+		sessions[i] = &Session{edge: e, thin: true, writing: true}
 		sessions[i].given.add("U1")
 		sessions[i].given.add("C1")
 	}

@@ -15,8 +15,8 @@ func (s *Session) finish(ended error) {
 	s.following.Unlock()
 	s.detach()
 	e.pulse.remove(s)
-	s.cancel()
 	s.mu.Lock()
+	s.call.cancel()
 	s.gone, s.ending = true, true
 	code, server := s.code, s.server
 	s.mu.Unlock()

@@ -16,9 +16,12 @@ import (
 // step handles one text frame of the client. It is called from one goroutine at a time, in order, and keeps nothing of raw.
 // It reports false, and has done nothing, if the frame has to wait until there is room for a query.
 func (s *Session) step(raw []byte) bool {
-	if s.quick(raw) {
+	switch done, wait := s.quick(raw); {
+	case done:
 		s.edge.metrics.queries.Inc()
 		return true
+	case wait:
+		return false // Though there may be a place by now: query would take it, and find the answer the long way.
 	}
 	f, err := protocol.DecodeFrame(raw)
 	if err != nil {
@@ -260,7 +263,9 @@ func (s *Session) query(f protocol.ClientFrame) bool {
 
 // find answers a query, whose place it holds.
 func (s *Session) find(f protocol.ClientFrame, q protocol.QueryFrame) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.edge.cfg.CallTimeout)
+	ctx, leave := s.context()
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, s.edge.cfg.CallTimeout)
 	defer cancel()
 	reply, err := s.edge.doors.Queries.Query(ctx, s.id, q.Method, q.Args)
 	if err != nil {

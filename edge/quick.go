@@ -9,15 +9,15 @@ import (
 
 // quick answers a query in the reader itself, if the answer is at hand: nothing waits, and no goroutine is started. It
 // reports whether it did. Order holds as with find: the answer is in the outbox, or before it, when an event can be that
-// knows the client to have the objects.
-func (s *Session) quick(raw []byte) bool {
+// knows the client to have the objects. wait: it is for a query that has to wait for a place; nothing was done.
+func (s *Session) quick(raw []byte) (done, wait bool) {
 	id, method, args, ok := protocol.QuickQuery(raw)
 	if !ok || s.over() {
-		return false
+		return false, false
 	}
 	if s.pen != nil && s.clear() {
 		if s.pen.buf, ok = s.appendAnswer(s.pen.buf, id, method, args); !ok {
-			return false
+			return false, false
 		}
 		if len(s.pen.buf) >= coalesce {
 			s.uncork()
@@ -26,7 +26,7 @@ func (s *Session) quick(raw []byte) bool {
 	} else {
 		// Taken before the look: an event that comes behind it must not be told before the answer as if nobody had asked.
 		if !s.place() {
-			return false
+			return false, true
 		}
 		frame, ok := s.appendAnswer(nil, id, method, args)
 		s.mu.Lock()
@@ -38,7 +38,7 @@ func (s *Session) quick(raw []byte) bool {
 		}
 		s.mu.Unlock()
 		if !ok {
-			return false
+			return false, false
 		}
 	}
 	if s.thin {
@@ -47,7 +47,7 @@ func (s *Session) quick(raw []byte) bool {
 			return true
 		})
 	}
-	return true
+	return true, false
 }
 
 // clear reports whether nothing waits and nobody writes. While the session is corked that stays so for who writes, and

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"net"
 	"os"
 	"slices"
@@ -164,7 +165,7 @@ func (s *Session) hangUp(after time.Duration) {
 }
 
 // readLoop handles frames until the socket ends, and returns why it did.
-func (s *Session) readLoop() error {
+func (s *Session) readLoop(ctx context.Context) error {
 	buf := make([]byte, 4<<10)
 	have := copy(buf, s.rest) // which is no longer than the HTTP server's buffer
 	if have < len(s.rest) {
@@ -190,7 +191,7 @@ func (s *Session) readLoop() error {
 		for stalled {
 			select {
 			case <-s.roomy:
-			case <-s.ctx.Done():
+			case <-ctx.Done():
 			}
 			var m int
 			m, needs, stalled, err = s.consume(buf[n:have])

@@ -59,6 +59,7 @@ type Session struct {
 	socket  poll.Socket
 	roomy   chan struct{} // tells readLoop of a place for a query; capacity 1; never closed
 	code    protocol.CloseCode
+	call    call
 	pending []func()
 	badges  map[protocol.ChannelID]struct{} // channels out of view that have moved; at most maxBadges
 	// presence is what the session knows of those whom it follows; nil if it never followed anybody.
@@ -73,8 +74,6 @@ type Session struct {
 	token   string
 	opened  time.Time
 	from    *protocol.ResumeToken // what a thin session continues from; nil if it begins
-	ctx     context.Context       // ends with the session: it is one
-	cancel  context.CancelFunc
 
 	// reading is held while frames are handled, by whoever reads. It is taken before mu. It guards what follows, but that
 	// readLoop's sessions have one reader who needs no lock.
@@ -131,7 +130,6 @@ func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 	}
 	s.number = e.opened.Add(1)
 	s.reactor, s.direct = e.direct(conn)
-	s.ctx, s.cancel = context.WithCancel(e.life)
 	s.heard.Store(s.opened.UnixNano())
 	// A random first ping, so that those who came together are not pinged together.
 	s.pinged.Store(s.opened.Add(-rand.N(e.cfg.PingInterval)).UnixNano())
@@ -156,22 +154,24 @@ func (s *Session) run(o *opening) {
 		}
 	}()
 	defer s.guard()
+	ctx, leave := s.context()
+	defer leave()
 	s.edge.storm.opened(s.opened) // Not when it is done: a storm makes that late.
-	s.open(o)
+	s.open(ctx, o)
 	if parked = s.park(); parked {
 		s.goOn()
 		return
 	}
-	ended = s.readLoop()
+	ended = s.readLoop(ctx)
 }
 
 // open begins the session. All that it says then, the boot too, makes one write as a rule.
-func (s *Session) open(o *opening) {
+func (s *Session) open(ctx context.Context, o *opening) {
 	if s.reactor != nil {
 		s.cork()
 		defer s.uncork()
 	}
-	outcome, err := s.begin(o)
+	outcome, err := s.begin(ctx, o)
 	s.booted()
 	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
 	if err != nil {
@@ -197,7 +197,7 @@ func (s *Session) faulted(r any) {
 
 // begin brings the session to where it hears events, or tells the client why not. outcome is the label of
 // flannel_connections_opened_total.
-func (s *Session) begin(o *opening) (outcome string, err error) {
+func (s *Session) begin(ctx context.Context, o *opening) (outcome string, err error) {
 	e := s.edge
 	if o.expired {
 		s.say(protocol.ErrorFrame{Type: protocol.FrameError, Error: protocol.SocketError{Code: protocol.SocketErrURLExpired, Msg: "Socket URL has expired"}})
@@ -212,7 +212,7 @@ func (s *Session) begin(o *opening) (outcome string, err error) {
 		return s.turnAway(stageHandshakes, becauseFull)
 	}
 	// Before others can see the session, who look at its identity. A ticket may be older than the end of its token.
-	ctx, cancel := context.WithTimeout(s.ctx, e.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.CallTimeout)
 	defer cancel()
 	if err := s.identify(ctx); err != nil {
 		return s.refuse(err)

@@ -105,7 +105,6 @@ func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 		conn, rest := bare(ws.NetConn())
 		s := newSession(e, conn, rest, &o)
 		if !e.begin(func() { s.run(&o) }) {
-			s.cancel()
 			conn.Close() //nolint:errcheck // The node has stopped.
 		}
 	})

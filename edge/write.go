@@ -347,8 +347,8 @@ func (s *Session) writeFailed(err error) {
 	}
 	s.out, s.writing, s.ending = outbox{}, false, true
 	s.hangUpLocked(0)
+	s.call.cancel()
 	s.mu.Unlock()
-	s.cancel()
 }
 
 // Close sends a close frame behind what waits, and ends the session. retry, if positive, tells the client when to come
@@ -385,7 +385,7 @@ func (s *Session) endLocked(code protocol.CloseCode, reason []byte, server bool)
 		return
 	}
 	s.ending, s.code, s.server = true, code, server
-	s.cancel() // what queries still find nobody will hear
+	s.call.cancel() // what queries still find nobody will hear
 	s.out.add(item{frame: wireClose(sendable(code), reason), class: protocol.ClassControl})
 	s.writeLocked()
 }
