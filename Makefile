@@ -89,6 +89,10 @@ mutations: ## plants bugs one by one and looks whether the tests of SUITE (simul
 bench: build ## what a boot costs, with and without flannel
 	./bin/flannel bench boot
 
+.PHONY: allocs
+allocs: ## what the hot paths allocate; fails if one allocates a fifth more than internal/allocs/baseline.txt says
+	$(GO) run ./internal/allocs
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@found=0; \
