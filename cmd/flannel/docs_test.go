@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -254,5 +256,36 @@ func layersExample(t *testing.T, text string) {
 		if cfg, err := load(); err != nil || cfg.Node.Edge.Listen != want {
 			t.Errorf("the address is %s, %v; want %s", cfg.Node.Edge.Listen, err, want)
 		}
+	}
+}
+
+// TestDocs_KeysExist: a key of the configuration that a document names is one.
+func TestDocs_KeysExist(t *testing.T) {
+	known := knownKeys()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runbooks, err := filepath.Glob("../../docs/runbooks/*.md")
+	if err != nil || len(runbooks) == 0 {
+		t.Fatal(runbooks, err)
+	}
+	key := regexp.MustCompile("`((?:node|backend|log)\\.[a-z_.]*[a-z_])[`=]")
+	n := 0
+	for _, path := range append(append(pages, runbooks...), "../../README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range key.FindAllStringSubmatch(string(text), -1) {
+			n++
+			section := slices.ContainsFunc(slices.Collect(maps.Keys(known)), func(k string) bool { return strings.HasPrefix(k, m[1]+".") })
+			if !known[m[1]] && !section {
+				t.Errorf("%s: there is no key %s", path, m[1])
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d keys are named", n)
 	}
 }

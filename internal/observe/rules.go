@@ -62,7 +62,13 @@ var causes = []Rule{
 		Summary: "{{ $labels.instance }} cannot be scraped", Description: "{{ $labels.instance }} of {{ $labels.job }} has not answered for five minutes.",
 	},
 	{
-		Alert: "FlannelDrainStuck", Expr: `flannel_draining == 1 and flannel_drain_deadline_timestamp_seconds > 0 and time() > flannel_drain_deadline_timestamp_seconds + 60`, For: "1m", Severity: "ticket", Runbook: "drain-stuck",
+		// Prometheus may be told to keep native histograms only. Then there is nothing to alert on, and nobody would know.
+		Alert: "FlannelLevelsBlind", For: "15m", Severity: "ticket", Runbook: "levels-blind",
+		Expr:    "count by (job) (flannel_connections) unless count by (job) (flannel_handshake_duration_seconds_bucket{" + le("1") + "})",
+		Summary: "Prometheus does not keep what the service levels of {{ $labels.job }} are made of", Description: "There are nodes, {{ $value }} of them, but no bucket of 1 s of their histograms: boot, query, delivery and freshness cannot alert.",
+	},
+	{
+		Alert: "FlannelDrainStuck", Expr: `time() - flannel_drain_deadline_timestamp_seconds > 60 and flannel_drain_deadline_timestamp_seconds > 0 and flannel_draining == 1`, For: "1m", Severity: "ticket", Runbook: "drain-stuck",
 		Summary: "{{ $labels.instance }} does not end its drain", Description: "The drain's deadline is over by {{ $value | humanizeDuration }}.",
 	},
 	{

@@ -1,6 +1,9 @@
 package observe
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // SLO is a service level: of all that was tried, the part that was good is to be at least Objective, over 30 days.
 type SLO struct {
@@ -12,10 +15,20 @@ type SLO struct {
 	Bad, Total string
 }
 
-// under returns a level of so many observations of a histogram below a bound.
-func under(histogram, le string) (bad, total string) {
-	total = "sum without (instance, pod, le) (rate(" + histogram + "_count[%[1]s]))"
-	return total + " - sum without (instance, pod, le) (rate(" + histogram + `_bucket{le="` + le + `"}[%[1]s]))`, total
+// under returns a level of so many observations of a histogram below a bound, which is one of its buckets; labels are its own.
+func under(histogram, bound string, labels ...string) (bad, total string) {
+	without := strings.Join(append([]string{"instance", "pod", "le"}, labels...), ", ")
+	total = "sum without (" + without + ") (rate(" + histogram + "_count[%[1]s]))"
+	return total + " - sum without (" + without + ") (rate(" + histogram + "_bucket{" + le(bound) + "}[%[1]s]))", total
+}
+
+// le matches a bucket. A whole number is 1 in Prometheus's own text, and 1.0 in OpenMetrics, which Prometheus 2 asks for,
+// and in all that Prometheus 3 stores.
+func le(bound string) string {
+	if strings.Contains(bound, ".") {
+		return `le="` + bound + `"`
+	}
+	return `le=~"` + bound + "|" + bound + `.0"`
 }
 
 // SLOs are the service levels.
@@ -41,8 +54,7 @@ func SLOs() []SLO {
 		case "boot":
 			s.Bad, s.Total = under("flannel_handshake_duration_seconds", "1")
 		case "query":
-			s.Bad = `sum without (instance, pod, le, method) (rate(flannel_query_request_seconds_count[%[1]s])) - sum without (instance, pod, le, method) (rate(flannel_query_request_seconds_bucket{le="0.25"}[%[1]s]))`
-			s.Total = `sum without (instance, pod, le, method) (rate(flannel_query_request_seconds_count[%[1]s]))`
+			s.Bad, s.Total = under("flannel_query_request_seconds", "0.25", "method")
 		case "delivery":
 			s.Bad, s.Total = under("flannel_outbox_wait_seconds", "1")
 		case "freshness":
@@ -86,8 +98,9 @@ func (s *SLO) record() []Rule {
 		bad, total := fmt.Sprintf(s.Bad, w), fmt.Sprintf(s.Total, w)
 		rules = append(rules,
 			Rule{Record: s.total(w), Expr: total},
-			// Nothing tried is nothing bad: without traffic there is 0, not no value.
-			Rule{Record: s.ratio(w), Expr: fmt.Sprintf("(%s) / (%s > 0) or (%s) * 0", bad, total, total)})
+			// Nothing tried is nothing bad: without traffic there is 0, not no value. With traffic and without the series of bad
+			// ones there is no value, which FlannelLevelsBlind sees.
+			Rule{Record: s.ratio(w), Expr: fmt.Sprintf("(%s) / (%s > 0) or (%s == 0)", bad, total, total)})
 	}
 	return rules
 }
