@@ -9,7 +9,9 @@ import (
 	"flannel/protocol"
 )
 
-var durationBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5}
+// durationBuckets end where calls and boots are given up (CallTimeout): in an outage all of them are slow, and a quantile tells
+// nothing above the last bucket.
+var durationBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
 
 // metrics of the front door. Label sets are closed, and every known value exists at zero.
 type metrics struct {
@@ -82,8 +84,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		duration:      f.NewHistogram(hist("flannel_connection_duration_seconds", "How long sockets were open.", []float64{1, 10, 60, 300, 1800, 3600, 14400, 43200, 86400})),
 		frames:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_client_frames_total", Help: "Frames of clients by type."}, []string{"type"}),
 		slow:          f.NewCounter(prometheus.CounterOpts{Name: "flannel_slow_clients_total", Help: "Sessions that were closed because they did not keep up: their outbox was full, or a write took too long."}),
-		lag:           f.NewHistogram(hist("flannel_outbox_wait_seconds", "How long the first frame of a write had waited in the outbox.", durationBuckets)),
-		queued: f.NewHistogram(prometheus.HistogramOpts{ // Each write observes it: a native one would cost as much as three of it.
+		// Each write observes these two. A native histogram takes four times as long (56 ns, not 12).
+		lag: f.NewHistogram(prometheus.HistogramOpts{Name: "flannel_outbox_wait_seconds", Help: "How long the first frame of a write had waited in the outbox.", Buckets: durationBuckets}),
+		queued: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "flannel_outbox_bytes", Help: "Bytes that waited in an outbox when a write began.", Buckets: []float64{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20},
 		}),
 		calls:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),

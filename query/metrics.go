@@ -82,9 +82,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	requests := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_query_requests_total", Help: "Reads answered, by method and outcome."}, []string{"method", "outcome"})
 	seconds := f.NewHistogramVec(prometheus.HistogramOpts{Name: "flannel_query_request_seconds", Help: "Time to answer a read.",
-		// 0.25 and 1 are what is promised of queries and of boots.
-		Buckets:                     []float64{50e-6, 200e-6, 1e-3, 5e-3, 20e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 10},
-		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour}, []string{"method"})
+		// 0.25 and 1 are what is promised of queries and of boots. It is not a native one too, which takes four times as long to
+		// observe: a node answers hundreds of thousands of reads a second.
+		Buckets: []float64{50e-6, 200e-6, 1e-3, 5e-3, 20e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 10}}, []string{"method"})
 	add := func(name string) {
 		r := &requestMetrics{outcomes: make(map[string]prometheus.Counter), seconds: seconds.WithLabelValues(name)}
 		for _, o := range []string{outcomeOK, outcomeStale, outcomeForward, outcomeRefused, outcomeFailed} {
