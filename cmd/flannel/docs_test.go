@@ -259,6 +259,43 @@ func layersExample(t *testing.T, text string) {
 	}
 }
 
+// TestDocs_RunbooksCommandsRun: what a runbook says to do can be done.
+func TestDocs_RunbooksCommandsRun(t *testing.T) {
+	elsewhere := map[string]string{
+		"flannel check upstream":             "a command's name; docs/upstream.md has it with its arguments",
+		"flannel check upstream URL":         "docs/upstream.md has it with the key and the token that it needs",
+		"flannel edge --config flannel.yaml": "serves for ever; docs/cluster.md starts edges",
+	}
+	pages, err := filepath.Glob("../../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, r := dev(t, "--nodes", "2", "--cluster-listen", "127.0.0.1:0")
+	values := strings.NewReplacer("http://ADMIN", r.Admin, "http://NODE", r.Edge, "curl ", "curl -sSf -o /dev/null ")
+	environ := append(os.Environ(), runAs+"=1", "PATH="+binaries(t)+":"+os.Getenv("PATH"))
+	ran := 0
+	for _, path := range pages {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`((?:curl|flannel) [^`]*)`").FindAllStringSubmatch(string(text), -1) {
+			if elsewhere[m[1]] != "" {
+				continue
+			}
+			ran++
+			cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", values.Replace(m[1]))
+			cmd.Env = environ
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %s: %v\n%s", filepath.Base(path), m[1], err, out)
+			}
+		}
+	}
+	if ran < 7 {
+		t.Errorf("only %d commands were run", ran)
+	}
+}
+
 // TestDocs_KeysExist: a key of the configuration that a document names is one.
 func TestDocs_KeysExist(t *testing.T) {
 	known := knownKeys()
@@ -270,9 +307,13 @@ func TestDocs_KeysExist(t *testing.T) {
 	if err != nil || len(runbooks) == 0 {
 		t.Fatal(runbooks, err)
 	}
-	key := regexp.MustCompile("`((?:node|backend|log)\\.[a-z_.]*[a-z_])[`=]")
+	boards, err := filepath.Glob("../../deploy/grafana/*.json")
+	if err != nil || len(boards) == 0 {
+		t.Fatal(boards, err)
+	}
+	key := regexp.MustCompile("[` ]((?:node|backend|log)\\.[a-z_.]*[a-z_])[` =]")
 	n := 0
-	for _, path := range append(append(pages, runbooks...), "../../README.md") {
+	for _, path := range slices.Concat(pages, runbooks, boards, []string{"../../README.md"}) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -86,8 +86,8 @@ func ask(t *testing.T, address string, into any) bool {
 }
 
 // TestPrometheus_EveryExpressionHasData: a real Prometheus scrapes two nodes while flannel bench and others use them. Every rule
-// can be evaluated; every panel of every dashboard and every recorded series has a number; every series that a rule or a
-// panel asks for by its labels is there; and no alert fires.
+// can be evaluated; every panel of every dashboard, every query of a runbook and every recorded series has a number; every
+// series that one of them asks for by its labels is there; and no alert fires.
 func TestPrometheus_EveryExpressionHasData(t *testing.T) {
 	_, r := dev(t, "--nodes", "2", "--cluster-listen", "127.0.0.1:0", "--data", t.TempDir())
 	var targets []string
@@ -111,6 +111,21 @@ func TestPrometheus_EveryExpressionHasData(t *testing.T) {
 			}
 		}
 	}
+	runbooks, err := filepath.Glob("../../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range runbooks {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?ms)^```promql\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
+			for line := range strings.Lines(block[1]) {
+				missing[filepath.Base(path)+": "+line] = line
+			}
+		}
+	}
 	wanted := make(map[string]bool)
 	for _, expr := range missing {
 		selectorsOf(expr, wanted)
@@ -123,7 +138,7 @@ func TestPrometheus_EveryExpressionHasData(t *testing.T) {
 			selectorsOf(rule.Expr, wanted)
 		}
 	}
-	if len(missing) < 150 || len(wanted) < 100 {
+	if len(missing) < 200 || len(wanted) < 100 {
 		t.Errorf("only %d expressions with %d selectors", len(missing), len(wanted))
 	}
 	for selector := range wanted {
@@ -234,10 +249,12 @@ var (
 	isRecorded = regexp.MustCompile(`\bjob:[a-z_0-9:]+`)
 )
 
-// selectorsOf adds the series that an expression asks for. Native histograms, the second half of a panel's quantiles, are
-// left out: Debian's Prometheus does not scrape them.
+// selectorsOf adds the series that an expression asks for. Native histograms, the second half of a panel's quantiles and
+// heat maps, are left out: Debian's Prometheus does not scrape them.
 func selectorsOf(expr string, into map[string]bool) {
-	expr, _, _ = strings.Cut(expr, " or histogram_quantile(")
+	for _, half := range []string{" or histogram_quantile(", " or sum(increase("} {
+		expr, _, _ = strings.Cut(expr, half)
+	}
 	for _, s := range selector.FindAllString(isRecorded.ReplaceAllString(expr, ""), -1) {
 		into[s] = true
 	}

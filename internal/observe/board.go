@@ -25,17 +25,27 @@ type Panel struct {
 	Unit string
 	// Bad says what a bad picture looks like, and what then: it is the panel's description.
 	Bad     string
-	Stat    bool // a number instead of curves
+	Kind    kind
 	Queries []Query
 }
+
+// kind is how Grafana draws a panel.
+type kind string
+
+const (
+	curves kind = "timeseries"
+	number kind = "stat"    // the newest value
+	heat   kind = "heatmap" // how often each value, over time: of one histogram
+)
 
 // Query is one expression of a panel. In it, SEL stands for the variables' label matchers and RATE for the interval of rates.
 type Query struct {
 	Expr, Legend string
 }
 
-// matchers are what the variables choose; all by default.
-const matchers = `job=~"$job", instance=~"$instance"`
+// matchers are what the variables choose; all by default. A region is a label that targets have or not: where they have none,
+// all fits.
+const matchers = `job=~"$job", region=~"$region", instance=~"$instance"`
 
 // Grafana returns the expression as it stands in a dashboard.
 func (q Query) Grafana() string {
@@ -44,7 +54,7 @@ func (q Query) Grafana() string {
 
 // Prometheus returns the expression for all nodes, with rates over an interval.
 func (q Query) Prometheus(interval string) string {
-	const all = `job=~".*", instance=~".*"`
+	const all = `job=~".*", region=~".*", instance=~".*"`
 	return strings.NewReplacer("{SEL}", "{"+all+"}", "SEL", all, "RATE", interval, "$quantile", "0.99").Replace(q.Expr)
 }
 
@@ -61,6 +71,11 @@ func rate(legend, metric, by string, match ...string) Query {
 func quantile(legend, metric, q string, match ...string) Query {
 	sel := strings.Join(append(match, "SEL"), ", ")
 	return Query{fmt.Sprintf("histogram_quantile(%[1]s, sum by (le) (rate(%[2]s_bucket{%[3]s}[RATE]))) or histogram_quantile(%[1]s, sum(rate(%[2]s{%[3]s}[RATE])))", q, metric, sel), legend}
+}
+
+// buckets are of a classic histogram or, where only native ones are scraped, of that.
+func buckets(metric string) Query {
+	return Query{fmt.Sprintf("sum by (le) (increase(%[1]s_bucket{SEL}[RATE])) or sum(increase(%[1]s{SEL}[RATE]))", metric), "{{le}}"}
 }
 
 // gauge is the sum of a gauge over the nodes, by labels.
@@ -84,18 +99,20 @@ func (b *Board) JSON() ([]byte, error) {
 	id, y := 0, 0
 	place := func(p Panel, x, y int) object {
 		id++
-		kind := "timeseries"
-		if p.Stat {
-			kind = "stat"
-		}
 		var targets []object
+		fields, options := object{"unit": p.Unit, "min": 0}, object{}
+		format := "time_series"
+		if p.Kind == heat { // Its values are how often; what has the unit is the axis.
+			format, fields = "heatmap", object{}
+			options = object{"calculate": false, "yAxis": object{"unit": p.Unit}, "color": object{"mode": "scheme", "scheme": "Oranges", "scale": "exponential", "exponent": 0.5}}
+		}
 		for i, q := range p.Queries {
-			targets = append(targets, object{"refId": string(rune('A' + i)), "expr": q.Grafana(), "legendFormat": q.Legend, "datasource": object{"type": "prometheus", "uid": "${datasource}"}})
+			targets = append(targets, object{"refId": string(rune('A' + i)), "expr": q.Grafana(), "legendFormat": q.Legend, "format": format, "datasource": object{"type": "prometheus", "uid": "${datasource}"}})
 		}
 		return object{
-			"id": id, "type": kind, "title": p.Title, "description": p.Bad, "targets": targets,
+			"id": id, "type": p.Kind, "options": options, "title": p.Title, "description": p.Bad, "targets": targets,
 			"datasource":  object{"type": "prometheus", "uid": "${datasource}"},
-			"fieldConfig": object{"defaults": object{"unit": p.Unit, "min": 0}, "overrides": []object{}},
+			"fieldConfig": object{"defaults": fields, "overrides": []object{}},
 			"gridPos":     object{"x": x, "y": y, "w": panelWidth, "h": panelHeight},
 		}
 	}
@@ -120,7 +137,7 @@ func (b *Board) JSON() ([]byte, error) {
 	choose := func(name, metric string) object {
 		return object{
 			"name": name, "type": "query", "datasource": object{"type": "prometheus", "uid": "${datasource}"}, "refresh": 2,
-			"query": fmt.Sprintf("label_values(%s, %s)", metric, name), "multi": true, "includeAll": true, "allValue": ".*", "current": object{"text": "All", "value": "$__all"},
+			"query": fmt.Sprintf("label_values(%s, %s)", metric, name), "multi": true, "includeAll": true, "allValue": ".*", "current": object{"text": []string{"All"}, "value": []string{"$__all"}},
 		}
 	}
 	note := func(name, expr, color string) object {
@@ -129,9 +146,10 @@ func (b *Board) JSON() ([]byte, error) {
 	return json.MarshalIndent(object{
 		"uid": b.UID, "title": b.Title, "description": b.Description, "tags": []string{"flannel"}, "schemaVersion": 39, "editable": true,
 		"time": object{"from": "now-1h", "to": "now"}, "refresh": "30s", "timezone": "", "panels": panels,
+		"links": []object{{"type": "dashboards", "title": "flannel", "tags": []string{"flannel"}, "asDropdown": true, "includeVars": true, "keepTime": true}},
 		"templating": object{"list": []object{
 			{"name": "datasource", "type": "datasource", "query": "prometheus", "current": object{}},
-			choose("job", "flannel_build_info"), choose("instance", `flannel_build_info{job=~"$job"}`),
+			choose("job", "flannel_build_info"), choose("region", `flannel_build_info{job=~"$job"}`), choose("instance", `flannel_build_info{job=~"$job", region=~"$region"}`),
 			{"name": "quantile", "type": "custom", "query": "0.5,0.9,0.99,0.999", "current": object{"text": "0.99", "value": "0.99"}},
 			{"name": "filter", "type": "adhoc", "datasource": object{"type": "prometheus", "uid": "${datasource}"}},
 		}},

@@ -62,9 +62,32 @@ func TestFiles_AreWhatTheTablesSay(t *testing.T) {
 	}
 }
 
+// queries are the blocks of a page that are for Prometheus; each line is an expression.
+var queries = regexp.MustCompile("(?ms)^```promql\n(.*?)^```")
+
 // expressions are all of them, with where they stand; those of boards with all nodes.
-func expressions() map[string]string {
+func expressions(t *testing.T) map[string]string {
+	t.Helper()
 	all := make(map[string]string)
+	there, err := filepath.Glob(pages + "/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range there {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range queries.FindAllStringSubmatch(string(text), -1) {
+			lines := strings.Split(strings.TrimSpace(block[1]), "\n")
+			if len(lines) != 3 {
+				t.Errorf("%s: %d queries, three are promised", path, len(lines))
+			}
+			for i, line := range lines {
+				all[fmt.Sprintf("%s %d", path, i)] = line
+			}
+		}
+	}
 	for _, g := range Groups() {
 		for i, r := range g.Rules {
 			all[fmt.Sprintf("%s %d %s%s", g.Name, i, r.Record, r.Alert)] = r.Expr
@@ -104,7 +127,7 @@ func TestExpressions_NameMetricsThatExist(t *testing.T) {
 			records[r.Record] = true
 		}
 	}
-	for at, expr := range expressions() {
+	for at, expr := range expressions(t) {
 		for _, name := range recorded.FindAllString(expr, -1) {
 			if !records[name] {
 				t.Errorf("%s: nothing records %s", at, name)
@@ -133,12 +156,15 @@ func TestAlerts_HaveAPageAndACase(t *testing.T) {
 				continue
 			}
 			used[r.Runbook] = true
+			if b := boardOf[r.Runbook]; b == nil || !slices.ContainsFunc(Boards(), func(have Board) bool { return have.UID == b.UID }) {
+				t.Errorf("%s: it is on no dashboard", r.Alert)
+			}
 			page, err := os.ReadFile(filepath.Join(pages, r.Runbook+".md"))
 			if err != nil {
 				t.Errorf("%s: %v", r.Alert, err)
 				continue
 			}
-			for _, part := range []string{"`" + r.Alert + "`", "## What it means", "## Confirm", "## Likely causes", "## Do", "## Do not", "## Silence"} {
+			for _, part := range []string{"`" + r.Alert + "`", "## What it means", "## Confirm", "```promql", "## Likely causes", "## Do", "## Do not", "## Silence"} {
 				if !strings.Contains(string(page), part) {
 					t.Errorf("docs/runbooks/%s.md has no %s", r.Runbook, part)
 				}
@@ -162,7 +188,7 @@ func TestAlerts_HaveAPageAndACase(t *testing.T) {
 	}
 }
 
-// TestPanels_SayWhatIsShown: units, titles, and no name twice in a board.
+// TestPanels_SayWhatIsShown: units, titles, what is bad, and no name twice in a board. A page that one says to read is there.
 func TestPanels_SayWhatIsShown(t *testing.T) {
 	uids := make(map[string]bool)
 	for _, b := range Boards() {
@@ -173,14 +199,21 @@ func TestPanels_SayWhatIsShown(t *testing.T) {
 		seen := make(map[string]bool)
 		for _, row := range b.Rows {
 			for _, p := range row.Panels {
-				if seen[p.Title] || p.Unit == "" || len(p.Queries) == 0 {
+				if seen[p.Title] || p.Unit == "" || p.Bad == "" || p.Kind == "" || len(p.Queries) == 0 {
 					t.Errorf("%s: panel %q is there twice or says too little", b.Title, p.Title)
 				}
 				seen[p.Title] = true
+				for _, page := range aPage.FindAllString(p.Bad, -1) {
+					if _, err := os.Stat(filepath.Join(root, page)); err != nil {
+						t.Errorf("%s: panel %q: %v", b.Title, p.Title, err)
+					}
+				}
 			}
 		}
 	}
 }
+
+var aPage = regexp.MustCompile(`docs/[a-z/-]+\.md`)
 
 // promtool runs Prometheus's own tool. In CI a machine without it fails; elsewhere the test is skipped there.
 func promtool(t *testing.T, args ...string) {
@@ -208,7 +241,7 @@ func TestExpressions_AreParsed(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("groups:\n  - name: boards\n    rules:\n")
 	n := 0
-	for _, expr := range expressions() {
+	for _, expr := range expressions(t) {
 		text, err := json.Marshal(expr) // which is YAML too
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +249,7 @@ func TestExpressions_AreParsed(t *testing.T) {
 		fmt.Fprintf(&b, "      - record: board:expression%d:x\n        expr: %s\n", n, text)
 		n++
 	}
-	if n < 150 {
+	if n < 250 {
 		t.Errorf("only %d expressions", n)
 	}
 	path := filepath.Join(t.TempDir(), "boards.yml")

@@ -68,6 +68,11 @@ var causes = []Rule{
 		Summary: "Prometheus does not keep what the service levels of {{ $labels.job }} are made of", Description: "There are nodes, {{ $value }} of them, but no bucket of 1 s of their histograms: boot, query, delivery and freshness cannot alert.",
 	},
 	{
+		// It tells Alertmanager what is meant to happen: docs/runbooks/README.md.
+		Alert: "FlannelDraining", Expr: `flannel_draining == 1`, Severity: "info", Runbook: "drain-stuck",
+		Summary: "{{ $labels.instance }} says goodbye to its sessions", Description: "They go to other nodes, and nobody new comes.",
+	},
+	{
 		Alert: "FlannelDrainStuck", Expr: `time() - flannel_drain_deadline_timestamp_seconds > 60 and flannel_drain_deadline_timestamp_seconds > 0 and flannel_draining == 1`, For: "1m", Severity: "ticket", Runbook: "drain-stuck",
 		Summary: "{{ $labels.instance }} does not end its drain", Description: "The drain's deadline is over by {{ $value | humanizeDuration }}.",
 	},
@@ -111,6 +116,10 @@ var causes = []Rule{
 		Summary: "{{ $labels.instance }} runs out of file descriptors", Description: "{{ $value | humanizePercentage }} of them are in use.",
 	},
 	{
+		Alert: "FlannelMemoryNearLimit", Expr: `process_resident_memory_bytes{job=~".*flannel.*"} / go_gc_gomemlimit_bytes > 0.9`, For: "10m", Severity: "ticket", Runbook: "near-limit",
+		Summary: "{{ $labels.instance }} runs out of memory", Description: "It uses {{ $value | humanizePercentage }} of GOMEMLIMIT: the garbage collector works ever more, then the kernel ends the process.",
+	},
+	{
 		Alert: "FlannelGoroutinesGrow", Expr: `go_goroutines{job=~".*flannel.*"} > 5000 and go_goroutines > 2 * (go_goroutines offset 1h)`, For: "15m", Severity: "ticket", Runbook: "goroutines-grow",
 		Summary: "{{ $labels.instance }} has ever more goroutines", Description: "{{ $value | humanize }}, twice as many as an hour ago. An idle session needs none.",
 	},
@@ -137,8 +146,23 @@ var causes = []Rule{
 	},
 }
 
-// runbooks is where the pages are, in this repository: put the address in front at which your people read it.
-const runbooks = "docs/runbooks/"
+// runbooks is where the pages are, in this repository: put the address in front at which your people read it. So it is with
+// dashboards and Grafana's address.
+const (
+	runbooks   = "docs/runbooks/"
+	dashboards = "/d/"
+)
+
+// boardOf is the dashboard on which one sees what a page is about.
+var boardOf = map[string]*Board{
+	"slo-connect": &overview, "slo-boot": &overview, "slo-query": &overview, "slo-delivery": &overview, "slo-freshness": &overview, "slo-write": &overview,
+	"down": &overview, "levels-blind": &overview,
+	"reconnect-storm": &connections, "resumes-fail": &connections, "connections-skewed": &connections, "drain-stuck": &connections,
+	"backend-away": &cacheAndBackend, "cache-hits-low": &cacheAndBackend, "cache-wrong": &cacheAndBackend,
+	"slow-clients": &fanout, "presence-suppressed": &fanout,
+	"split-brain": &cluster,
+	"near-limit":  &runtime, "goroutines-grow": &runtime, "panics": &runtime, "versions-differ": &runtime,
+}
 
 // YAML returns the rules as Prometheus reads them.
 func YAML() string {
@@ -160,7 +184,7 @@ func YAML() string {
 				labels += ", window: " + r.Window
 			}
 			fmt.Fprintf(&b, "        labels: {%s}\n        annotations:\n", labels)
-			for _, a := range [][2]string{{"summary", r.Summary}, {"description", r.Description}, {"runbook_url", runbooks + r.Runbook + ".md"}} {
+			for _, a := range [][2]string{{"summary", r.Summary}, {"description", r.Description}, {"runbook_url", runbooks + r.Runbook + ".md"}, {"dashboard_url", dashboards + boardOf[r.Runbook].UID}} {
 				fmt.Fprintf(&b, "          %s: %s\n", a[0], strconv.Quote(a[1]))
 			}
 		}
