@@ -31,6 +31,9 @@ const sampleEvery = 500 * time.Millisecond
 func (b *Bench) Record() (stop func() Series) {
 	r := &recorder{b: b, began: time.Now(), times: load.NewTimes(), end: make(chan struct{}), ended: make(chan struct{}), calls: b.Target.calls()}
 	r.series.Server = b.Target.Name
+	if b.Live != nil {
+		b.Live.Begin(b.Target.Name)
+	}
 	b.Crew.OnTick(r.count)
 	go r.run()
 	return func() Series {
@@ -60,6 +63,9 @@ type recorder struct {
 
 // count takes a generator's report.
 func (r *recorder) count(_ time.Time, c load.Counts, t *load.Times) {
+	if r.b.Live != nil {
+		r.b.Live.Add(r.b.Target.Name, c, t)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts.Add(c)

@@ -41,6 +41,8 @@ type Bench struct {
 	Loopback bool
 	// Progress is told of each step.
 	Progress func(phase string, done, total int)
+	// Live is told of each report while Record runs; nil if nobody watches.
+	Live *Live
 }
 
 // patience is how long one connection may take to be let in: a cold user waits for a batched load.

@@ -42,6 +42,15 @@ func (t *Times) Distribution(fn func(percentile, millis float64)) {
 	}
 }
 
+// Each calls fn with times in milliseconds, shortest first, and how many of them were recorded.
+func (t *Times) Each(fn func(millis float64, n int64)) {
+	for _, b := range t.h.Distribution() {
+		if b.Count > 0 {
+			fn(float64(b.To)/1000, b.Count)
+		}
+	}
+}
+
 // encode returns the histogram as text and empties it; "" if it is empty.
 func (t *Times) encode() (string, error) {
 	if t.Count() == 0 {

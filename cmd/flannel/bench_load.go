@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +31,8 @@ type loadFlags struct {
 	compare     []string
 	selfCheck   bool
 	html        string
+	metrics     string
+	live        *bench.Live // nil without --metrics-listen
 }
 
 // scenario is a load scenario: how many sessions it has, and what it does with them.
@@ -54,6 +60,7 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 	flags.Lookup("compare").NoOptDefVal = everyRival
 	flags.BoolVar(&f.selfCheck, "self-check", false, "measure a server that does nothing in turn too: what the generators can do at most")
 	flags.StringVar(&f.html, "html", "", "file to write a page with plots to, besides: latency, rate, memory, calls; it needs no network")
+	flags.StringVar(&f.metrics, "metrics-listen", "", "address to serve what the generators count at, while the scenario runs: flannel_load_… for Prometheus")
 	flags.StringArrayVar(&f.require, "require", nil, "threshold, like 'p99<50ms'; may be given several times. If one is not met the exit code is 3")
 }
 
@@ -76,6 +83,13 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 	others, err := f.chosen(s.name)
 	if err != nil {
 		return err
+	}
+	if f.metrics != "" {
+		stop, err := f.watched()
+		if err != nil {
+			return &usageError{err}
+		}
+		defer stop()
 	}
 	bar := newProgress(f.app.stderr)
 	sheet := &bench.Sheet{Scenario: s.name, Runs: f.runs}
@@ -125,6 +139,24 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 		err = errUnmet
 	}
 	return err
+}
+
+// watched serves --metrics-listen until stop is called.
+func (f *loadFlags) watched() (stop func(), err error) {
+	ln, err := net.Listen("tcp", f.metrics)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics-listen: %w", err)
+	}
+	f.live = bench.NewLive()
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", f.live)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	var ended sync.WaitGroup
+	ended.Go(func() { server.Serve(ln) }) //nolint:errcheck // It says that it was closed.
+	return func() {
+		server.Close() //nolint:errcheck // Nobody waits for the rest.
+		ended.Wait()
+	}, nil
 }
 
 // check finds mistakes before anything is started.
@@ -182,7 +214,7 @@ func (f *loadFlags) once(ctx context.Context, s *scenario, start starter, progre
 		return nil, series, err
 	}
 	defer func() { err = errors.Join(err, crew.Close()) }()
-	b := &bench.Bench{Target: target, Crew: crew, Loopback: strings.HasPrefix(target.Address, "127.0.0.1:"), Progress: progress}
+	b := &bench.Bench{Target: target, Crew: crew, Loopback: strings.HasPrefix(target.Address, "127.0.0.1:"), Progress: progress, Live: f.live}
 	recorded := b.Record()
 	cases, err = s.run(ctx, b)
 	return cases, recorded(), err

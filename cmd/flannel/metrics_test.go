@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"flannel/backend"
+	"flannel/bench"
 	"flannel/node"
 )
 
@@ -34,6 +36,7 @@ var metricAreas = []struct {
 	{"Events and presence", []string{"flannel_event", "flannel_fanout", "flannel_presence", "flannel_badges", "flannel_jit"}},
 	{"Several nodes", []string{"flannel_cluster"}},
 	{"The process", []string{"flannel_build", "flannel_config"}},
+	{"The generators of flannel bench", []string{"flannel_load"}},
 	{"The bundled backend", []string{"flannel_backend", "flannel_webapi"}},
 }
 
@@ -61,7 +64,9 @@ func bothHalves(t *testing.T) *prometheus.Registry {
 // TestMetrics_AreListed keeps docs/metrics.md complete: its tables are written from the registry.
 // go test ./cmd/flannel -run Metrics -update.
 func TestMetrics_AreListed(t *testing.T) {
-	families, err := bothHalves(t).Gather()
+	live := bench.NewLive()
+	live.Begin("flannel")
+	families, err := prometheus.Gatherers{bothHalves(t), live.Gather()}.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,14 +146,15 @@ func TestMetrics_PromtoolFindsNothing(t *testing.T) {
 		t.Skip("promtool is missing: Debian's package prometheus has it; make check installs it")
 	}
 	_, r := dev(t)
-	resp, err := http.Get(r.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	cmd := exec.CommandContext(t.Context(), promtool, "check", "metrics")
-	cmd.Stdin = resp.Body
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("%v\n%s", err, out)
+	_, node := get(t, r.Admin+"/metrics")
+	live, load := bench.NewLive(), httptest.NewRecorder()
+	live.Begin("flannel")
+	live.ServeHTTP(load, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	for _, text := range []string{node, load.Body.String()} {
+		cmd := exec.CommandContext(t.Context(), promtool, "check", "metrics")
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 || !strings.Contains(text, "# TYPE flannel_") {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }

@@ -45,6 +45,7 @@ func TestMistakes_ExitCodesAndWhatToDo(t *testing.T) {
 		{"dev --listen nonsense", exitFailed, "choose another address with --listen"},
 		{"import " + filepath.Join(empty, "none.zip") + " --data " + empty, exitFailed, "none.zip"},
 		{"check upstream nonsense --key k --token t", exitUsage, "http://127.0.0.1:8090"},
+		{"bench idle --metrics-listen nowhere", exitUsage, "--metrics-listen"},
 		{"bench boot --presets 13", exitUsage, "148170"},
 		{"bench boot --presets 12 --full 0", exitUsage, "at least 1"},
 	} {

@@ -22,9 +22,9 @@ import (
 	"flannel/internal/observe"
 )
 
-// startPrometheus runs a real Prometheus that scrapes the targets every half second and evaluates the rules. It returns its
+// startPrometheus runs a real Prometheus that scrapes nodes and a generator every half second and evaluates the rules. It returns its
 // address. In CI a machine without it fails; elsewhere the test is skipped there.
-func startPrometheus(t *testing.T, targets []string) string {
+func startPrometheus(t *testing.T, targets []string, generator string) string {
 	t.Helper()
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -42,7 +42,7 @@ func startPrometheus(t *testing.T, targets []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf("global: {scrape_interval: 500ms, evaluation_interval: 500ms}\nrule_files: [%q]\nscrape_configs:\n  - job_name: flannel\n    static_configs: [{targets: %s}]\n", rules, list)
+	config := fmt.Sprintf("global: {scrape_interval: 500ms, evaluation_interval: 500ms}\nrule_files: [%q]\nscrape_configs:\n  - job_name: flannel\n    static_configs: [{targets: %s}]\n  - job_name: load\n    static_configs: [{targets: [%q]}]\n", rules, list, generator)
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +94,15 @@ func TestPrometheus_EveryExpressionHasData(t *testing.T) {
 	for _, n := range r.Nodes {
 		targets = append(targets, strings.TrimPrefix(n.Admin, "http://"))
 	}
-	address := startPrometheus(t, targets)
+	generator := free(t)
+	address := startPrometheus(t, targets, generator)
 	until(t, time.Second/5, func() bool { // What is counted before the first scrape is no rate.
 		v := value(t, address, `sum(up{job="flannel"})`)
 		return len(v) == 1 && v[0] == "2"
 	})
-	useAll(t, r)
+	tokens := useAll(t, r)
+	t.Setenv(runAs, "1")
+	inBackground(t, "bench", "fanout", "--paced-to", "30", "--pace", "20", "--paced-for", "2m", "--subscribers", "0", "--url", r.Edge, "--tokens", tokens, "--channel", general(t, r), "--metrics-listen", generator)
 
 	missing := make(map[string]string)
 	for _, b := range observe.Boards() {
@@ -182,11 +185,12 @@ func TestPrometheus_EveryExpressionHasData(t *testing.T) {
 }
 
 // useAll does of everything a little, at both nodes: people listen to messages that come at a pace and close, ask for
-// objects, call, and come back to what they have missed.
-func useAll(t *testing.T, r ready) {
+// objects, call, and come back to what they have missed. It returns a file of tokens.
+func useAll(t *testing.T, r ready) (tokens string) {
 	t.Helper()
 	channel, member := general(t, r), memberOf(t, r)
-	tokens, text := filepath.Join(t.TempDir(), "tokens"), ""
+	text := ""
+	tokens = filepath.Join(t.TempDir(), "tokens")
 	for _, tok := range r.Tokens {
 		if tok.Role == "member" {
 			text += string(tok.User) + " " + tok.Token + "\n"
@@ -218,6 +222,7 @@ func useAll(t *testing.T, r ready) {
 			}
 		}
 	}
+	return tokens
 }
 
 // until looks every now and then, as long as it takes; what is said if it never comes.

@@ -1,5 +1,10 @@
 package observe
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Boards are the dashboards. What users feel comes first (rate, errors, duration), then what resources do.
 func Boards() []Board {
 	return []Board{overview, connections, cacheAndBackend, fanout, cluster, runtime, loadTest}
@@ -162,7 +167,7 @@ var runtime = Board{
 }
 
 var loadTest = Board{
-	UID: "flannel-load-test", Title: "flannel: load-test run", Description: "What to watch on the node while flannel bench runs against it. The generator's own figures are in its report.",
+	UID: "flannel-load-test", Title: "flannel: load-test run", Description: "What to watch while flannel bench --metrics-listen runs against a node; the generators are a target of their own. The run's result is its report.",
 	Rows: []Row{
 		{"The run", []Panel{
 			{"Sockets", "short", "Fewer than the run has opened: they were closed or turned away.", curves, []Query{gauge("open", "flannel_connections", "")}},
@@ -175,5 +180,19 @@ var loadTest = Board{
 			{"Turned away", "ops", "Anything but 0: the run is above what the node admits.", curves, []Query{rate("{{stage}}", "flannel_admission_rejected_total", "stage")}},
 			{"Wait in the outbox", "s", "Above 100 ms under load: the limit is near.", curves, []Query{quantile("p99", "flannel_outbox_wait_seconds", "0.99")}},
 		}},
+		{"The generators", []Panel{
+			{"Tried to connect", "ops", "refused: the node turns them away, or the generators are out of ports.", curves, []Query{loaded("{{server}} {{outcome}}", "flannel_load_connections_opened_total", "server, outcome")}},
+			{"Delivered and answered", "ops", "Less than the node says that it sent: the network or the generators are the limit.", curves, []Query{loaded("{{server}} messages", "flannel_load_event_deliveries_total", "server"), loaded("{{server}} answers", "flannel_load_query_requests_total", "server")}},
+			{"From when it was due", "s", "Far above the node's own times: it waits in front of the node.", curves, []Query{{"histogram_quantile($quantile, sum by (le, server) (rate(flannel_load_duration_seconds_bucket[RATE])))", "{{server}} p$quantile"}}},
+			{"Should not be", "ops", "Anything but 0: messages that were lost or came twice, wrong answers, sockets that the server ended.", curves, []Query{loaded("{{server}} {{fault}}", "flannel_load_event_faults_total", "server, fault"), loaded("{{server}} wrong", "flannel_load_query_requests_total", "server", `outcome="wrong"`), loaded("{{server}} dropped", "flannel_load_connections_dropped_total", "server")}},
+			{"Read by the generators", "Bps", "At what the network can do, that is what is measured.", curves, []Query{loaded("{{server}}", "flannel_load_received_bytes_total", "server")}},
+			{"Objects", "ops", "Falls while answers do not: they have fewer objects than were asked for.", curves, []Query{loaded("{{server}}", "flannel_load_query_objects_total", "server")}},
+		}},
 	},
+}
+
+// loaded is the sum of the rates of a counter of the generators. They are targets of their own job: what is chosen of nodes is
+// not for them.
+func loaded(legend, metric, by string, match ...string) Query {
+	return Query{fmt.Sprintf("sum by (%s) (rate(%s{%s}[RATE]))", by, metric, strings.Join(match, ", ")), legend}
 }
