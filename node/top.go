@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"container/heap"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -12,7 +13,7 @@ import (
 	"flannel/protocol"
 )
 
-// maxTop bounds AdminConfig.TopWorkspaces: a miss looks at every entry, and nobody reads further down a list.
+// maxTop bounds AdminConfig.TopWorkspaces: nobody reads further down a list.
 const maxTop = 1000
 
 // top finds the workspaces that a node has most to do with, in a space that is fixed however many there are: the
@@ -22,9 +23,10 @@ const maxTop = 1000
 type top struct {
 	size int
 
-	// mu guards entries: at most size.
+	// mu guards what follows: the same entries, at most size.
 	mu      sync.Mutex
 	entries map[protocol.WorkspaceID]*topEntry
+	heap    topHeap
 }
 
 type topEntry struct {
@@ -32,6 +34,32 @@ type topEntry struct {
 	Count     uint64               `json:"count"`
 	// Error is how much of Count may be others'.
 	Error uint64 `json:"error"`
+
+	at int // its place in the heap
+}
+
+// topHeap has the smallest first: every read counts, so looking at all of them for it would be too much.
+type topHeap []*topEntry
+
+func (h topHeap) Len() int           { return len(h) }
+func (h topHeap) Less(i, j int) bool { return h[i].Count < h[j].Count }
+func (h topHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+// Push implements heap.Interface.
+func (h *topHeap) Push(x any) {
+	e := x.(*topEntry)
+	e.at = len(*h)
+	*h = append(*h, e)
+}
+
+// Pop implements heap.Interface. Nobody calls it: a place is never given up, only taken over.
+func (h *topHeap) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 func newTop(size int) *top {
@@ -48,24 +76,22 @@ func (t *top) add(id protocol.WorkspaceID) {
 	case len(t.entries) < t.size:
 		e = &topEntry{Workspace: id}
 		t.entries[id] = e
+		heap.Push(&t.heap, e)
 	default:
-		for _, have := range t.entries {
-			if e == nil || have.Count < e.Count {
-				e = have
-			}
-		}
+		e = t.heap[0]
 		delete(t.entries, e.Workspace)
 		e.Workspace, e.Error = id, e.Count
 		t.entries[id] = e
 	}
 	e.Count++
+	heap.Fix(&t.heap, e.at)
 }
 
 // first returns the n largest, largest first.
 func (t *top) first(n int) []topEntry {
 	t.mu.Lock()
 	all := make([]topEntry, 0, len(t.entries))
-	for _, e := range t.entries {
+	for _, e := range t.heap {
 		all = append(all, *e)
 	}
 	t.mu.Unlock()
@@ -79,6 +105,8 @@ func (t *top) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.entries)
+	clear(t.heap) // or it would keep what it points at
+	t.heap = t.heap[:0]
 }
 
 // workspaces are the sketches of a node; nil if they are switched off. Workspaces are no labels of metrics: each would

@@ -74,7 +74,7 @@ func TestWorkspaces_Answer(t *testing.T) {
 	if err := json.Unmarshal(get(w, "?top=2").Body.Bytes(), &answer); err != nil {
 		t.Fatal(err)
 	}
-	if len(answer.Calls) != 2 || answer.Calls[0] != (topEntry{"T29", 30, 0}) || len(answer.Sessions) != 1 || answer.Since == "" {
+	if len(answer.Calls) != 2 || answer.Calls[0] != (topEntry{Workspace: "T29", Count: 30}) || len(answer.Sessions) != 1 || answer.Since == "" {
 		t.Errorf("%+v", answer)
 	}
 	if rec := get(w, "?top=many"); rec.Code != http.StatusBadRequest {
@@ -83,5 +83,9 @@ func TestWorkspaces_Answer(t *testing.T) {
 	w.reset()
 	if n := len(w.calls.first(10)); n != 0 {
 		t.Errorf("%d after reset", n)
+	}
+	w.asked(protocol.Identity{Workspace: "T3"})
+	if got := w.calls.first(10); len(got) != 1 || got[0].Workspace != "T3" || got[0].Count != 1 {
+		t.Errorf("%+v after reset and one call", got)
 	}
 }
