@@ -68,7 +68,7 @@ func BenchmarkIdleSessions(b *testing.B) {
 		for i := range conns {
 			conns[i] = w.rawSocket(w.thinURL("xoxp-ana", ""))
 		}
-		eventually(b, "all are in", func() bool { return w.hub.len() == n && len(w.edge.handshakes) == 0 })
+		eventually(b, "all are in", func() bool { return w.hub.len() == n && w.edge.admission.handshakes.taken() == 0 })
 		b.ReportMetric(float64(heap()-before)/n, "B/session")
 		b.ReportMetric(float64(runtime.NumGoroutine())/n, "goroutines/session")
 		for _, c := range conns {

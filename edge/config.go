@@ -25,6 +25,9 @@ type Config struct {
 	// MaxHandshakes bounds the sockets between upgrade and boot. Most of them wait for a batched load of new users, so it is
 	// some seconds' worth of arrivals.
 	MaxHandshakes int `koanf:"max_handshakes"`
+	// OpenRate is how many sockets may open a second, a second's worth of them at once; 0: 2000 for each core, which is more
+	// than a core opens. More are refused with a retry time.
+	OpenRate int `koanf:"open_rate"`
 	// MaxCalls bounds the HTTP calls under way.
 	MaxCalls int `koanf:"max_calls"`
 	// CallTimeout bounds one call; a large answer may take longer once it has begun.
@@ -108,6 +111,9 @@ func (c *Config) Validate() error {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
 		}
+	}
+	if c.OpenRate < 0 {
+		errs = append(errs, errors.New("open_rate: must not be below 0"))
 	}
 	if c.WriteVisible < 0 || c.DrainDelay < 0 || c.DrainTime < 0 || c.ReconnectStable < 0 {
 		errs = append(errs, errors.New("write_visible, drain_delay, drain_time and reconnect_stable: must not be below 0"))

@@ -49,20 +49,20 @@ type Edge struct {
 	life     context.Context // ends in Stop: sessions and calls end with it
 	end      context.CancelFunc
 
-	calls      chan struct{} // a place per HTTP call under way; capacity MaxCalls; never closed
-	handshakes chan struct{} // a place per socket that is not booted yet; capacity MaxHandshakes; never closed
-	draining   atomic.Bool
-	refusing   atomic.Bool // new sockets are turned away
-	mute       atomic.Bool // presence is switched off
-	pulse      pulse
-	storm      storm
+	admission *admission
+	pressure  atomic.Int32 // a Pressure
+	draining  atomic.Bool
+	refusing  atomic.Bool // new sockets are turned away
+	mute      atomic.Bool // presence is switched off
+	pulse     pulse
+	storm     storm
 
 	opened atomic.Uint64  // sessions, ever
 	work   sync.WaitGroup // sessions, and the goroutines of the keeper
 
 	// mu guards what follows.
 	mu       sync.Mutex
-	sessions map[*Session]struct{} // at most MaxSessions
+	sessions map[*Session]struct{} // at most Limits.Sessions
 	stopped  bool                  // no goroutine is added to work any more
 	reactor  *reactor              // nil until it is needed
 	apart    bool                  // no socket is parked: each has its goroutine
@@ -83,7 +83,7 @@ func New(cfg Config, o Options) (*Edge, error) {
 	e := &Edge{
 		cfg: cfg, doors: o.Doors, log: o.Log, now: o.Now, hostID: o.HostID, metrics: newMetrics(o.Registerer), listener: ln,
 		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Doors.Region, o.Now), rates: newRates(o.Now),
-		calls: make(chan struct{}, cfg.MaxCalls), handshakes: make(chan struct{}, cfg.MaxHandshakes), sessions: make(map[*Session]struct{}),
+		admission: newAdmission(cfg.Limits()), sessions: make(map[*Session]struct{}),
 	}
 	e.storm.limit = cfg.StormOpens
 	e.mute.Store(!cfg.Presence)

@@ -85,14 +85,12 @@ func (e *Edge) limited(ctx *fasthttp.RequestCtx, path string, call func(context.
 		ctx.SetStatusCode(fasthttp.StatusNoContent)
 		return
 	}
-	select {
-	case e.calls <- struct{}{}:
-		defer func() { <-e.calls }()
-	default:
+	if !e.admission.calls.take() {
 		e.metrics.rejected.WithLabelValues("calls", "full").Inc()
-		e.write(ctx, path, nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: "the node is full", Retry: time.Second})
+		e.write(ctx, path, nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: refusals[becauseFull], Retry: e.comeBack()})
 		return
 	}
+	defer e.admission.calls.giveBack()
 	began := e.now()
 	defer func() { e.metrics.callTime.WithLabelValues(path).Observe(e.now().Sub(began).Seconds()) }()
 	c, cancel := context.WithTimeout(e.life, e.cfg.CallTimeout)

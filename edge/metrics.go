@@ -35,6 +35,7 @@ type metrics struct {
 	writes        *prometheus.CounterVec // op, outcome
 	writeTime     *prometheus.HistogramVec
 	unseen        prometheus.Counter
+	pressure      prometheus.Gauge
 	draining      prometheus.Gauge
 	remaining     prometheus.Gauge
 	deadline      prometheus.Gauge
@@ -94,6 +95,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		writes:     f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
 		writeTime:  f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
 		unseen:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
+		pressure:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_memory_pressure", Help: "How short of memory the node is: 1 drops ephemeral events, 2 turns new sockets away, too, 3 closes the sessions with most waiting, too."}),
 		draining:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
 		remaining:  f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
 		deadline:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_deadline_timestamp_seconds", Help: "When a drain cuts off the sessions that are left; 0 while there is none."}),
@@ -112,7 +114,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.closed.WithLabelValues(c.String(), "server")
 		m.closed.WithLabelValues(c.String(), "client")
 	}
-	for _, s := range [][2]string{{"sessions", "full"}, {"handshakes", "full"}, {"calls", "full"}, {"calls", "rate"}, {"messages", "rate"}, {"frames", "rate"}, {"tickets", "full"}, {"sessions", "draining"}} {
+	for _, s := range [][2]string{{"sessions", "full"}, {"handshakes", "full"}, {"calls", "full"}, {"calls", "rate"}, {"messages", "rate"}, {"frames", "rate"}, {"tickets", "full"}, {"sessions", "draining"}, {stageOpens, becauseRate}, {stageMemory, becauseFull}} {
 		m.rejected.WithLabelValues(s[0], s[1])
 	}
 	for _, t := range frameTypes {

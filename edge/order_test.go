@@ -271,14 +271,14 @@ func TestStorm_IsAlsoWhenBootsQueue(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, func(c *Config, _ *world) { c.MaxHandshakes = 4 })
 		for range 3 {
-			w.edge.handshakes <- struct{}{}
+			w.edge.admission.handshakes.take()
 		}
 		elapse(2 * time.Second)
 		if n := w.metric("flannel_presence_suppressed"); n != 1 {
 			t.Errorf("suppressed is %v", n)
 		}
 		for range 3 {
-			<-w.edge.handshakes
+			w.edge.admission.handshakes.giveBack()
 		}
 		elapse(calmAfter + 2*time.Second)
 		if n := w.metric("flannel_presence_suppressed"); n != 0 {

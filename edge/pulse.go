@@ -53,7 +53,7 @@ func (e *Edge) beat() {
 	for {
 		select {
 		case <-tick.C:
-			if len(e.handshakes) > cap(e.handshakes)/2 { // Boots queue.
+			if h := &e.admission.handshakes; h.taken() > int(h.limit.Load())/2 || e.Pressure() >= PressureEphemeral { // Boots queue, or memory is short.
 				e.storm.seen(e.now())
 			}
 			if !e.storm.raging(e.now()) {

@@ -201,11 +201,11 @@ func TestDrain_NewSockets(t *testing.T) {
 
 func TestAdmission_HandshakesHaveTheirOwnCount(t *testing.T) {
 	w := newWorld(t, func(c *Config, _ *world) { c.MaxHandshakes = 1 })
-	w.edge.handshakes <- struct{}{}
+	w.edge.admission.handshakes.take()
 	if _, resp, err := w.dialer().Dial(w.thinURL("xoxp-ana", ""), nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("got %v, %v", resp, err)
 	}
-	<-w.edge.handshakes
+	w.edge.admission.handshakes.giveBack()
 	if w.metric("flannel_admission_rejected_total", "full", "handshakes") != 1 || w.metric("flannel_admission_rejected_total", "full", "sessions") != 0 {
 		t.Error("it is counted in the wrong place")
 	}

@@ -204,13 +204,11 @@ func (s *Session) begin(ctx context.Context, o *opening) (outcome string, err er
 		s.Close(protocol.CloseBadTicket, 0)
 		return "bad_ticket", nil
 	}
-	select {
-	case e.handshakes <- struct{}{}:
-		s.booting = true
-		e.metrics.handshakes.Inc()
-	default:
+	if !e.admission.handshakes.take() {
 		return s.turnAway(stageHandshakes, becauseFull)
 	}
+	s.booting = true
+	e.metrics.handshakes.Inc()
 	// Before others can see the session, who look at its identity. A ticket may be older than the end of its token.
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.CallTimeout)
 	defer cancel()
@@ -233,7 +231,7 @@ func (s *Session) booted() {
 		return
 	}
 	s.booting = false
-	<-s.edge.handshakes
+	s.edge.admission.handshakes.giveBack()
 	s.edge.metrics.handshakes.Dec()
 	s.edge.metrics.handshakeTime.Observe(s.edge.now().Sub(s.opened).Seconds())
 }
@@ -246,7 +244,7 @@ func (s *Session) register() (reason string) {
 	switch {
 	case e.stopped, e.refusing.Load():
 		return becauseDraining
-	case len(e.sessions) >= e.cfg.MaxSessions:
+	case len(e.sessions) >= int(e.admission.sessions.Load()):
 		return becauseFull
 	}
 	e.sessions[s] = struct{}{}

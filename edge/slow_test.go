@@ -235,7 +235,7 @@ func TestAdmission_HandshakesAreBounded(t *testing.T) {
 
 	close(gate)
 
-	eventually(t, "the places are free", func() bool { return len(w.edge.handshakes) == 0 })
+	eventually(t, "the places are free", func() bool { return w.edge.admission.handshakes.taken() == 0 })
 	for _, p := range append(peers, w.hello(w.thinURL("xoxp-ana", ""))) {
 		p.send(`{"type":"ping"}`)
 		p.until("pong")
@@ -258,7 +258,7 @@ func TestAdmission_LosesNoPlaces(t *testing.T) {
 		}
 		conn.Close()
 	}
-	eventually(t, "all are gone", func() bool { return w.edge.Sessions() == 0 && len(w.edge.handshakes) == 0 })
+	eventually(t, "all are gone", func() bool { return w.edge.Sessions() == 0 && w.edge.admission.handshakes.taken() == 0 })
 	w.hello(w.thinURL("xoxp-ana", ""))
 }
 

@@ -119,39 +119,13 @@ func bare(conn net.Conn) (inner net.Conn, sent []byte) {
 	return conn, sent
 }
 
-// Reasons for turning a socket away.
-const (
-	becauseDraining = "draining"
-	becauseFull     = "full"
-)
-
-// Where a socket is turned away: the label of flannel_admission_rejected_total.
-const (
-	stageSessions   = "sessions"
-	stageHandshakes = "handshakes"
-)
-
-// full tells why no socket can be taken now, and what has no room; "" if one can.
-func (e *Edge) full() (stage, reason string) {
-	switch {
-	case e.refusing.Load():
-		return stageSessions, becauseDraining
-	case e.Sessions() >= e.cfg.MaxSessions:
-		return stageSessions, becauseFull
-	case len(e.handshakes) >= cap(e.handshakes):
-		return stageHandshakes, becauseFull
-	default:
-		return "", ""
-	}
-}
-
 // turnAway refuses an upgrade. Programs see the status; browsers do not show it to their pages, so for them the socket is
 // opened, and closed with a code.
 func (e *Edge) turnAway(ctx *fasthttp.RequestCtx, stage, reason string) {
 	wait := e.comeBack()
 	if len(ctx.Request.Header.Peek(fasthttp.HeaderOrigin)) == 0 {
 		e.countRefusal(stage, reason)
-		refusal := protocol.ErrorBody(protocol.Errorf(protocol.CodeUnavailable, "the node is %s", reason))
+		refusal := protocol.ErrorBody(protocol.Errorf(protocol.CodeUnavailable, "%s", refusals[reason]))
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(seconds(wait)))
 		e.write(ctx, "other", &protocol.Reply{Status: fasthttp.StatusServiceUnavailable, Body: refusal}, nil)
 		return

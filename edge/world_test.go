@@ -362,10 +362,10 @@ func (w *world) stop() {
 	if n := w.edge.Sessions(); n != 0 {
 		w.t.Errorf("%d sessions are left", n)
 	}
-	if n := len(w.edge.handshakes); n != 0 {
+	if n := w.edge.admission.handshakes.taken(); n != 0 {
 		w.t.Errorf("%d places for handshakes are lost", n)
 	}
-	if n := len(w.edge.calls); n != 0 {
+	if n := w.edge.admission.calls.taken(); n != 0 {
 		w.t.Errorf("%d places for calls are lost", n)
 	}
 }

@@ -83,6 +83,11 @@ func (s *Session) add(frame []byte, class protocol.Class, live bool, ev *protoco
 		}
 		box, it.event = s.early, ev
 	}
+	if live && class == protocol.ClassEphemeral && s.edge.Pressure() >= PressureEphemeral {
+		s.mu.Unlock()
+		m.dropped.ephemeral.Inc()
+		return
+	}
 	before := box.pushed
 	verdict := box.put(it, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
 	if n := box.pushed - before; n > 0 {

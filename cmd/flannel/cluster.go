@@ -77,7 +77,7 @@ A table on a terminal, JSON elsewhere.`,
 			if user != "" {
 				query.Set("user", user)
 			}
-			body, err := askAdmin(ctx, admin, "/cluster?"+query.Encode())
+			body, err := askAdmin(ctx, admin, "/cluster?"+query.Encode(), nil)
 			if err != nil {
 				return err
 			}
@@ -110,15 +110,20 @@ A table on a terminal, JSON elsewhere.`,
 // maxAdminAnswer bounds what is read of an answer: 512 members are 200 KB.
 const maxAdminAnswer = 4 << 20
 
-// askAdmin gets a path of an admin listener. Errors say what to do.
-func askAdmin(ctx context.Context, admin, path string) ([]byte, error) {
+// askAdmin gets a path of an admin listener, or posts form to it if that is not nil. Errors say what to do.
+func askAdmin(ctx context.Context, admin, path string, form url.Values) ([]byte, error) {
 	if u, err := url.Parse(admin); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, &usageError{fmt.Errorf("--admin is %q; write http://host:port", admin)}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(admin, "/")+path, http.NoBody)
+	method := http.MethodGet
+	if form != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(admin, "/")+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, &usageError{err}
 	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask the node: %w; say where its admin listener is with --admin", err)

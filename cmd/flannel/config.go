@@ -96,13 +96,19 @@ func envName(key string) string {
 // knownKeys are the keys of the configuration.
 func knownKeys() map[string]bool {
 	known := make(map[string]bool)
-	k := koanf.New(".")
-	if err := k.Load(structs.Provider(defaultConfig(), "koanf"), nil); err == nil { // As ever: it is a struct.
-		for key := range k.All() {
-			known[key] = true
-		}
+	for key := range flat(defaultConfig()) {
+		known[key] = true
 	}
 	return known
+}
+
+// flat returns a configuration by key.
+func flat(cfg Config) map[string]any {
+	k := koanf.New(".")
+	if err := k.Load(structs.Provider(cfg, "koanf"), nil); err != nil { // As ever: it is a struct.
+		return nil
+	}
+	return k.All()
 }
 
 // loadConfig layers the defaults, the file (none if path is empty), the environment and the flags, and validates the

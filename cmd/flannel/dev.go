@@ -112,7 +112,7 @@ standard error.`,
 			if err := a.furnish(cmd.Context(), data, imported, preset); err != nil {
 				return err
 			}
-			return a.dev(cmd.Context(), cfg, nodes, log)
+			return a.dev(cmd.Context(), cfg, a.again(overrides), nodes, log)
 		},
 	}
 	cmd.Flags().String("listen", "", "address of the edge (default 127.0.0.1:8080)")
@@ -151,8 +151,9 @@ func (a *app) furnish(ctx context.Context, data, imported string, preset int) er
 	})
 }
 
-// dev runs a backend and so many edges until ctx ends.
-func (a *app) dev(ctx context.Context, cfg Config, count int, log *slog.Logger) error {
+// dev runs a backend and so many edges until ctx ends. again loads the configuration anew.
+func (a *app) dev(ctx context.Context, cfg Config, again func() (Config, error), count int, log *slog.Logger) error {
+	asLoaded := cfg
 	reg := newRegistry(cfg) // The backend's and the first edge's: their metrics have names of their own.
 	back, err := backend.New(backend.Options{Config: cfg.Backend, Log: log.With("component", "backend"), Registerer: reg})
 	if err != nil {
@@ -179,6 +180,7 @@ func (a *app) dev(ctx context.Context, cfg Config, count int, log *slog.Logger) 
 	if err != nil {
 		return giveUp(err)
 	}
+	servers = append(servers, newReloader(again, asLoaded, edges, reg, log))
 	return serve(ctx, cfg.Node.StopTimeout, func(ctx context.Context) error {
 		for _, edge := range edges {
 			if err := edge.WaitReady(ctx); err != nil {

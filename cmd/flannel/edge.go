@@ -23,7 +23,8 @@ func newEdge(a *app) *cobra.Command {
 		Use:   "edge",
 		Short: "Run an edge node in front of a backend",
 		Long: `Run an edge node in front of a backend that fulfils the upstream contract (docs/upstream.md): the bundled one or your
-own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the command exits with 0.`,
+own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the command exits with 0. SIGHUP reads the
+configuration again and takes its limits over, as flannel admin limits changes them.`,
 		Example: `  flannel edge --config flannel.yaml
   flannel edge --upstream http://127.0.0.1:8090 --upstream-key-file ./data/upstream.key
   flannel edge --upstream http://10.0.0.7:9090 --upstream-key KEY --listen :8080
@@ -52,11 +53,12 @@ own. SIGTERM drains: new clients are refused, old ones are told goodbye, and the
 			if err := checkFree(map[string]string{"listen": cfg.Node.Edge.Listen, "admin-listen": cfg.Node.Admin.Listen}); err != nil {
 				return err
 			}
-			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Version: buildVersion().Version, Registry: newRegistry(cfg)})
+			reg := newRegistry(cfg)
+			n, err := node.New(node.Options{Config: cfg.Node, Log: log, Version: buildVersion().Version, Registry: reg})
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg.Node.StopTimeout, announce(log, "edge is listening", "edge", n.Addr(), "admin", n.AdminAddr(), "cluster", n.ClusterAddr()), n)
+			return serve(cmd.Context(), cfg.Node.StopTimeout, announce(log, "edge is listening", "edge", n.Addr(), "admin", n.AdminAddr(), "cluster", n.ClusterAddr()), n, newReloader(a.again(flags), cfg, []*node.Node{n}, reg, log))
 		},
 	}
 	cmd.Flags().String("listen", "", "address for clients (default 127.0.0.1:8080)")

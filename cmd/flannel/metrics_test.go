@@ -35,7 +35,7 @@ var metricAreas = []struct {
 	{"The backend, as the node sees it", []string{"flannel_upstream"}},
 	{"Events and presence", []string{"flannel_event", "flannel_fanout", "flannel_presence", "flannel_badges", "flannel_jit"}},
 	{"Several nodes", []string{"flannel_cluster"}},
-	{"The process", []string{"flannel_build", "flannel_config"}},
+	{"The process", []string{"flannel_build", "flannel_config", "flannel_memory"}},
 	{"The generators of flannel bench", []string{"flannel_load"}},
 	{"The bundled backend", []string{"flannel_backend", "flannel_webapi"}},
 }
@@ -57,6 +57,7 @@ func bothHalves(t *testing.T) *prometheus.Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
+	newReloader(nil, cfg, []*node.Node{n}, reg, log)
 	t.Cleanup(func() { n.Stop(t.Context()) })
 	return reg
 }

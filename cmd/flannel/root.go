@@ -41,7 +41,7 @@ loads, whatever the number of clients. A reference chat backend is bundled.`,
 	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "", "debug, info, warn or error")
 	root.PersistentFlags().StringVar(&a.logFormat, "log-format", "", "auto, text or json")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newDev(a), newEdge(a), newBackend(a), newGenerate(a), newImport(a), newToken(a), newCheck(a), newCluster(a), newBench(a), newVersion(a))
+	root.AddCommand(newDev(a), newEdge(a), newBackend(a), newGenerate(a), newImport(a), newToken(a), newCheck(a), newCluster(a), newAdmin(a), newBench(a), newVersion(a))
 	return root
 }
 
@@ -104,6 +104,14 @@ func (a *app) config(overrides map[string]any) (Config, *slog.Logger, error) {
 		return Config{}, nil, &usageError{err}
 	}
 	return cfg, log, nil
+}
+
+// again returns what loads the configuration anew, with the same overrides.
+func (a *app) again(overrides map[string]any) func() (Config, error) {
+	return func() (Config, error) {
+		cfg, _, err := a.config(overrides)
+		return cfg, err
+	}
 }
 
 // flagKeys maps flags to the keys that they set; only flags that were given count.

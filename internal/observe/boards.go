@@ -147,7 +147,8 @@ var runtime = Board{
 		{"Use", []Panel{
 			{"Processor", "percentunit", "Of one core; at all cores latency rises.", curves, []Query{{"rate(process_cpu_seconds_total{SEL}[RATE])", "{{instance}}"}}},
 			{"Resident memory", "bytes", "Grows while sockets do not: a leak. Near the limit the kernel ends the process.", curves, []Query{{"process_resident_memory_bytes{SEL}", "{{instance}}"}}},
-			{"Memory, of the limit", "percentunit", "Of GOMEMLIMIT, near 0 without one. Above 0.9 the collector takes the processor: docs/runbooks/near-limit.md.", curves, []Query{{"process_resident_memory_bytes{SEL} / go_gc_gomemlimit_bytes{SEL}", "{{instance}}"}}},
+			{"Memory, of the limit", "percentunit", "Of what the garbage collector aims at, 80 % of node.memory_limit; near 0 without a limit. Above 1 for long: the collector takes the processor.", curves, []Query{{"process_resident_memory_bytes{SEL} / go_gc_gomemlimit_bytes{SEL}", "{{instance}}"}}},
+			{"Memory pressure", "short", "1 drops typing and holds presence back, 2 turns new sockets away, too, 3 closes the sessions for which most waits: docs/runbooks/near-limit.md.", curves, []Query{{"flannel_memory_pressure{SEL}", "{{instance}}"}}},
 			{"Files, of the limit", "percentunit", "Above 0.8: docs/runbooks/near-limit.md.", curves, []Query{{"process_open_fds{SEL} / process_max_fds{SEL}", "{{instance}}"}}},
 			{"Goroutines", "short", "Growth without an end is a leak.", curves, []Query{{"go_goroutines{SEL}", "{{instance}}"}}},
 			{"Waiting for a processor", "s", "Above 10 ms everything is late: the processor is what is missing.", curves, []Query{{"histogram_quantile($quantile, sum by (le, instance) (rate(go_sched_latencies_seconds_bucket{SEL}[RATE])))", "{{instance}}"}}},

@@ -116,8 +116,12 @@ var causes = []Rule{
 		Summary: "{{ $labels.instance }} runs out of file descriptors", Description: "{{ $value | humanizePercentage }} of them are in use.",
 	},
 	{
-		Alert: "FlannelMemoryNearLimit", Expr: `process_resident_memory_bytes{job=~".*flannel.*"} / go_gc_gomemlimit_bytes > 0.9`, For: "10m", Severity: "ticket", Runbook: "near-limit",
-		Summary: "{{ $labels.instance }} runs out of memory", Description: "It uses {{ $value | humanizePercentage }} of GOMEMLIMIT: the garbage collector works ever more, then the kernel ends the process.",
+		Alert: "FlannelMemoryNearLimit", Expr: `flannel_memory_pressure > 0`, For: "1m", Severity: "ticket", Runbook: "near-limit",
+		Summary: "{{ $labels.instance }} runs out of memory", Description: "Level {{ $value }}: 1 drops typing and holds presence back, 2 turns new sockets away, too, 3 closes the sessions for which most waits, too.",
+	},
+	{
+		Alert: "FlannelConfigReloadFailed", Expr: `flannel_config_last_reload_success == 0`, For: "5m", Severity: "ticket", Runbook: "reload-failed",
+		Summary: "{{ $labels.instance }} could not read its configuration", Description: "It runs on with the configuration before. What is wrong stands in its log.",
 	},
 	{
 		Alert: "FlannelGoroutinesGrow", Expr: `go_goroutines{job=~".*flannel.*"} > 5000 and go_goroutines > 2 * (go_goroutines offset 1h)`, For: "15m", Severity: "ticket", Runbook: "goroutines-grow",
@@ -161,7 +165,7 @@ var boardOf = map[string]*Board{
 	"backend-away": &cacheAndBackend, "cache-hits-low": &cacheAndBackend, "cache-wrong": &cacheAndBackend,
 	"slow-clients": &fanout, "presence-suppressed": &fanout,
 	"split-brain": &cluster,
-	"near-limit":  &runtime, "goroutines-grow": &runtime, "panics": &runtime, "versions-differ": &runtime,
+	"near-limit":  &runtime, "reload-failed": &runtime, "goroutines-grow": &runtime, "panics": &runtime, "versions-differ": &runtime,
 }
 
 // YAML returns the rules as Prometheus reads them.

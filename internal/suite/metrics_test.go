@@ -18,7 +18,7 @@ import (
 )
 
 // constant are metrics that do not move while a node runs, or only when the backend is slow for minutes: the adaptive limit.
-var constant = []string{"flannel_connections_limit", "flannel_upstream_boot_limit", "flannel_upstream_limit"}
+var constant = []string{"flannel_connections_limit", "flannel_memory_limit_bytes", "flannel_upstream_boot_limit", "flannel_upstream_limit"}
 
 // elsewhere are metrics that move only when something is wrong that a test of the package can bring about, and this one
 // cannot: which file's test looks at the metric, and by which words.
@@ -34,6 +34,7 @@ var elsewhere = map[string][2]string{
 	"flannel_drain_remaining_connections":            {"edge/timers_test.go", "flannel_drain_remaining_connections"},
 	"flannel_events_dropped_total":                   {"edge/review_test.go", "flannel_events_dropped_total"},
 	"flannel_handshakes_inflight":                    {"edge/slow_test.go", "flannel_handshakes_inflight"},
+	"flannel_memory_pressure":                        {"edge/admission_test.go", "flannel_memory_pressure"},
 	"flannel_panics_total":                           {"edge/session_test.go", "flannel_panics_total"},
 	"flannel_presence_coalesced_total":               {"fanout/presence_test.go", "flannel_presence_coalesced_total"},
 	"flannel_query_pending_ids_total":                {"query/userload_test.go", "metrics.pending"},
