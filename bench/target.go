@@ -48,14 +48,14 @@ type Bench struct {
 // patience is how long one connection may take to be let in: a cold user waits for a batched load.
 const patience = 45 * time.Second
 
-// connect opens sessions: rate a second, or parallel at a time.
+// connect opens sessions: rate a second, or parallel at a time, and then whoever is turned away comes again.
 func (b *Bench) connect(ctx context.Context, phase string, sessions int, rate float64) (load.Totals, error) {
 	t := b.Target
 	if _, err := b.Crew.Mark(ctx); err != nil {
 		return load.Totals{}, err
 	}
 	stop := b.watch(phase, sessions, func(c load.Counts) int64 { return c.Opened + c.Refused })
-	order := load.Connect{Address: t.Address, Language: t.Language, Paths: t.Paths, Until: t.Until, PatienceMS: int(patience / time.Millisecond), Parallel: 1 + 256/b.Crew.Size()}
+	order := load.Connect{Address: t.Address, Language: t.Language, Paths: t.Paths, Until: t.Until, PatienceMS: int(patience / time.Millisecond), Parallel: 1 + 256/b.Crew.Size(), Again: rate == 0}
 	err := b.Crew.Connect(ctx, order, sessions, rate, b.Loopback)
 	stop()
 	if err != nil {

@@ -16,8 +16,8 @@ type Limits struct {
 	Calls      int // Config.MaxCalls
 }
 
-// opensPerCore is how many sockets a second a core opens at most: a handshake with hello and boot takes 0.4 ms of one.
-const opensPerCore = 2000
+// opensPerCore leaves half of a core for those who are in: a handshake with hello and boot takes 0.2 to 0.4 ms of one.
+const opensPerCore = 1000
 
 // Limits returns the limits that the configuration asks for.
 func (c *Config) Limits() Limits {
@@ -95,14 +95,16 @@ const (
 	becauseDraining = "draining"
 	becauseFull     = "full"
 	becauseRate     = "rate"
+	becauseFiles    = "files"
 )
 
 // Where a socket is turned away: the label of flannel_admission_rejected_total.
 const (
-	stageSessions   = "sessions"
-	stageHandshakes = "handshakes"
-	stageOpens      = "opens"
-	stageMemory     = "memory"
+	stageConnections = "connections"
+	stageSessions    = "sessions"
+	stageHandshakes  = "handshakes"
+	stageOpens       = "opens"
+	stageMemory      = "memory"
 )
 
 // refusals is what a client that is turned away is told.

@@ -20,13 +20,16 @@ type Config struct {
 	// RateLimits limits the calls that the edge answers itself, per user and method.
 	RateLimits bool `koanf:"rate_limits"`
 
+	// MaxConnections bounds the connections that are no session: HTTP calls, those that are kept open between calls, and sockets
+	// before their upgrade. More are refused with a retry time.
+	MaxConnections int `koanf:"max_connections"`
 	// MaxSessions bounds the websockets; more are refused with a retry time.
 	MaxSessions int `koanf:"max_sessions"`
 	// MaxHandshakes bounds the sockets between upgrade and boot. Most of them wait for a batched load of new users, so it is
 	// some seconds' worth of arrivals.
 	MaxHandshakes int `koanf:"max_handshakes"`
-	// OpenRate is how many sockets may open a second, a second's worth of them at once; 0: 2000 for each core, which is more
-	// than a core opens. More are refused with a retry time.
+	// OpenRate is how many sockets may open a second, a second's worth of them at once; 0: 1000 for each core, which leaves
+	// half of it to those who are in. More are refused with a retry time.
 	OpenRate int `koanf:"open_rate"`
 	// MaxCalls bounds the HTTP calls under way.
 	MaxCalls int `koanf:"max_calls"`
@@ -80,7 +83,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", Region: "local", Origins: []string{}, RateLimits: true,
-		MaxSessions: 15_000, MaxHandshakes: 4096, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		MaxConnections: 4096, MaxSessions: 15_000, MaxHandshakes: 4096, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, WriteTimeout: 10 * time.Second,
 		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, FrameRate: 50, FrameBurst: 500, MessageBurst: 30,
 		Presence: true, StormOpens: 200, // a morning of 15,000 people in an hour is 4 a second
@@ -97,7 +100,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("listen: is empty"))
 	}
 	for name, n := range map[string]int{
-		"max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
+		"max_connections": c.MaxConnections, "max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
 		"session_queries": c.SessionQueries, "frame_rate": c.FrameRate, "frame_burst": c.FrameBurst, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "storm_opens": c.StormOpens,
 	} {
 		if n <= 0 {

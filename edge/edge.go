@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,22 +51,25 @@ type Edge struct {
 	end      context.CancelFunc
 
 	admission *admission
-	pressure  atomic.Int32 // a Pressure
-	draining  atomic.Bool
-	refusing  atomic.Bool // new sockets are turned away
-	mute      atomic.Bool // presence is switched off
-	pulse     pulse
-	storm     storm
+	// leaving has a place for each session that is detached or closed at the moment, which does not wait for anything: when
+	// thousands end at once, those who stay must not wait for a processor behind all of them. Never closed.
+	leaving  chan struct{}
+	pressure atomic.Int32 // a Pressure
+	draining atomic.Bool
+	refusing atomic.Bool // new sockets are turned away
+	mute     atomic.Bool // presence is switched off
+	pulse    pulse
+	storm    storm
 
 	opened atomic.Uint64  // sessions, ever
 	work   sync.WaitGroup // sessions, and the goroutines of the keeper
 
 	// mu guards what follows.
 	mu       sync.Mutex
-	sessions map[*Session]struct{} // at most Limits.Sessions
-	stopped  bool                  // no goroutine is added to work any more
-	reactor  *reactor              // nil until it is needed
-	apart    bool                  // no socket is parked: each has its goroutine
+	sessions wheel    // at most Limits.Sessions
+	stopped  bool     // no goroutine is added to work any more
+	reactor  *reactor // nil until it is needed
+	apart    bool     // no socket is parked: each has its goroutine
 }
 
 // New binds the listener, so that Addr is true before Run.
@@ -83,7 +87,7 @@ func New(cfg Config, o Options) (*Edge, error) {
 	e := &Edge{
 		cfg: cfg, doors: o.Doors, log: o.Log, now: o.Now, hostID: o.HostID, metrics: newMetrics(o.Registerer), listener: ln,
 		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Doors.Region, o.Now), rates: newRates(o.Now),
-		admission: newAdmission(cfg.Limits()), sessions: make(map[*Session]struct{}),
+		admission: newAdmission(cfg.Limits()), leaving: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 	e.storm.limit = cfg.StormOpens
 	e.mute.Store(!cfg.Presence)
@@ -107,7 +111,7 @@ func (e *Edge) Addr() string { return e.listener.Addr().String() }
 func (e *Edge) Sessions() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.sessions)
+	return e.sessions.count
 }
 
 // Draining reports whether the node is on its way out.
@@ -120,7 +124,7 @@ func (e *Edge) Advanced(p protocol.Position) { e.waiters.advanced(p) }
 func (e *Edge) Run() error {
 	e.begin(e.keep)
 	e.begin(e.beat)
-	if err := e.server.Serve(e.listener); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := e.server.Serve(&door{Listener: e.listener, edge: e}); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve clients: %w", err)
 	}
 	return nil
@@ -137,36 +141,13 @@ func (e *Edge) begin(fn func()) bool {
 	return true
 }
 
-// keep looks after what only time brings about: pings, clients that are gone, tokens that expire, old tickets.
-func (e *Edge) keep() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			now := e.now()
-			for _, s := range e.snapshot() {
-				s.check(now) // which does not block
-			}
-			e.tickets.sweep()
-			suppressed := 0.0
-			if e.mute.Load() || e.storm.raging(now) {
-				suppressed = 1
-			}
-			e.metrics.suppressed.Set(suppressed)
-		case <-e.life.Done():
-			return
-		}
-	}
-}
-
 // snapshot returns the sessions of this moment.
 func (e *Edge) snapshot() []*Session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := make([]*Session, 0, len(e.sessions))
-	for s := range e.sessions {
-		all = append(all, s)
+	all := make([]*Session, 0, e.sessions.count)
+	for spoke := range spokes {
+		all = e.sessions.at(spoke, all)
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package edge
 import (
 	"errors"
 	"io"
+	"runtime"
 	"time"
 )
 
@@ -13,7 +14,7 @@ func (s *Session) finish(ended error) {
 	s.following.Lock()
 	s.detached = true
 	s.following.Unlock()
-	s.detach()
+	e.leave(s.detach)
 	e.pulse.remove(s)
 	s.mu.Lock()
 	s.call.cancel()
@@ -24,7 +25,7 @@ func (s *Session) finish(ended error) {
 	if !errors.Is(ended, errSaidClose) {
 		s.linger()
 	}
-	s.raw.Close() //nolint:errcheck // Whatever it says, the socket is over.
+	e.leave(func() { s.raw.Close() }) //nolint:errcheck // Whatever it says, the socket is over.
 	if !s.registered {
 		return
 	}
@@ -36,8 +37,18 @@ func (s *Session) finish(ended error) {
 	e.metrics.closed.WithLabelValues(code.String(), initiator).Inc()
 	e.metrics.duration.Observe(e.now().Sub(s.opened).Seconds())
 	e.mu.Lock()
-	delete(e.sessions, s) // at last: who waits for it finds everything done
+	e.sessions.remove(s) // at last: who waits for it finds everything done
 	e.mu.Unlock()
+}
+
+// leave runs what takes a session away and does not wait for anything, when it is its turn.
+func (e *Edge) leave(fn func()) {
+	e.leaving <- struct{}{}
+	defer func() { <-e.leaving }()
+	fn()
+	// The next one is handed the rest of this one's time on the processor, and so on: a long queue would keep it from
+	// those who deliver.
+	runtime.Gosched()
 }
 
 // detach is the one call of finish that may have a fault: the rest must be done all the same.

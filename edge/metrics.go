@@ -114,7 +114,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.closed.WithLabelValues(c.String(), "server")
 		m.closed.WithLabelValues(c.String(), "client")
 	}
-	for _, s := range [][2]string{{"sessions", "full"}, {"handshakes", "full"}, {"calls", "full"}, {"calls", "rate"}, {"messages", "rate"}, {"frames", "rate"}, {"tickets", "full"}, {"sessions", "draining"}, {stageOpens, becauseRate}, {stageMemory, becauseFull}} {
+	for _, s := range [][2]string{{"sessions", "full"}, {"handshakes", "full"}, {"calls", "full"}, {"calls", "rate"}, {"messages", "rate"}, {"frames", "rate"}, {"tickets", "full"}, {"sessions", "draining"}, {stageConnections, becauseFull}, {stageConnections, becauseFiles}, {stageOpens, becauseRate}, {stageMemory, becauseFull}} {
 		m.rejected.WithLabelValues(s[0], s[1])
 	}
 	for _, t := range frameTypes {

@@ -244,10 +244,10 @@ func (s *Session) register() (reason string) {
 	switch {
 	case e.stopped, e.refusing.Load():
 		return becauseDraining
-	case len(e.sessions) >= int(e.admission.sessions.Load()):
+	case e.sessions.count >= int(e.admission.sessions.Load()):
 		return becauseFull
 	}
-	e.sessions[s] = struct{}{}
+	e.sessions.add(s)
 	e.metrics.connections.Inc()
 	s.registered = true
 	return ""
@@ -375,7 +375,7 @@ func (s *Session) over() bool {
 	return s.ending
 }
 
-// check is called by the keeper every second or so.
+// check is called by the keeper once a turn of the wheel.
 func (s *Session) check(now time.Time) {
 	cfg := &s.edge.cfg
 	if now.Sub(time.Unix(0, s.heard.Load())) > cfg.PingInterval+cfg.PongWait {

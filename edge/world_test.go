@@ -250,16 +250,17 @@ func messageEvent(n int) *protocol.Event {
 
 // world is an edge with fakes around it, on a network of its own.
 type world struct {
-	t       testing.TB
-	edge    *Edge
-	queries *fakeQueries
-	writer  *fakeWriter
-	hub     *fakeHub
-	reg     *prometheus.Registry
-	mem     *memnet.Listener // nil over loopback
-	apart   bool
-	client  *http.Client
-	ran     chan error
+	t        testing.TB
+	edge     *Edge
+	queries  *fakeQueries
+	writer   *fakeWriter
+	hub      *fakeHub
+	reg      *prometheus.Registry
+	mem      *memnet.Listener // nil over loopback
+	listener net.Listener     // in place of one of loopback; nil without
+	apart    bool
+	client   *http.Client
+	ran      chan error
 }
 
 type option func(*Config, *world)
@@ -318,6 +319,7 @@ func newWorld(t testing.TB, options ...option) *world {
 		o(&cfg, w)
 	}
 	opts := Options{Doors: Doors{Queries: w.queries, Writer: w.writer, Hub: w.hub}, Log: slog.New(slog.NewTextHandler(testLog{t}, nil)), Registerer: w.reg, Now: time.Now, HostID: "test"}
+	opts.Listener = w.listener
 	if w.mem != nil {
 		opts.Listener = w.mem
 	}

@@ -55,7 +55,12 @@ type Connect struct {
 	// Parallel are on their way at any time.
 	Rate       float64 `json:"rate,omitempty"`
 	Parallel   int     `json:"parallel,omitempty"`
-	PatienceMS int     `json:"patience_ms"` // of one connection
+	PatienceMS int     `json:"patience_ms"` // of one connection, from when it should have been opened
+	// Again lets connections that are turned away come back when the server says, or after a random time if it does not,
+	// until their patience is over.
+	Again bool `json:"again,omitempty"`
+	// Leave ends each connection as soon as it is in.
+	Leave bool `json:"leave,omitempty"`
 }
 
 // Ask says what to look up.
@@ -74,6 +79,7 @@ type Ask struct {
 type Counts struct {
 	Opened    int64 `json:"opened,omitempty"`
 	Refused   int64 `json:"refused,omitempty"` // connections that did not come to be
+	Turned    int64 `json:"turned,omitempty"`  // times that a connection was turned away and is to come back
 	Dropped   int64 `json:"dropped,omitempty"` // connections that ended by themselves
 	Delivered int64 `json:"delivered,omitempty"`
 	Missed    int64 `json:"missed,omitempty"`  // messages that a connection did not get
@@ -88,6 +94,7 @@ type Counts struct {
 func (c *Counts) Add(o Counts) {
 	c.Opened += o.Opened
 	c.Refused += o.Refused
+	c.Turned += o.Turned
 	c.Dropped += o.Dropped
 	c.Delivered += o.Delivered
 	c.Missed += o.Missed

@@ -19,6 +19,7 @@ const (
 	stateUpgrading       // the request is out
 	stateWelcoming       // frames come, but not yet the one that says: you are in
 	stateIn
+	stateWaiting // to come back
 	stateEnded
 )
 
@@ -29,6 +30,7 @@ type conn struct {
 	state    state
 	language string
 	began    int64 // when it should have been opened
+	again    int64 // when it comes back, while it waits for that
 	mask     uint32
 	rest     []byte // what was read of a frame that is not whole yet
 	out      []byte // what the socket did not take
@@ -50,7 +52,8 @@ type opening struct {
 	started int // connections that were begun
 	ended   int // and those that came to something
 	air     int
-	oldest  int // of those in the air, by number
+	oldest  int     // of those in the air, by number
+	waiting []*conn // those that come back, the next one first
 }
 
 // handshakeKey may be the same for all: it proves to a client that a server speaks the protocol, once.
@@ -58,10 +61,14 @@ var handshakeKey = base64.StdEncoding.EncodeToString([]byte("flannel-bench-16"))
 
 // next is when the next connection is to be begun.
 func (o *opening) next() int64 {
-	if o.Rate <= 0 || o.started >= o.Count {
-		return o.began + int64(time.Hour)*24
+	next := o.began + int64(time.Hour)*24
+	if len(o.waiting) > 0 {
+		next = o.waiting[0].again
 	}
-	return o.at(o.started)
+	if o.Rate > 0 && o.started < o.Count {
+		next = min(next, o.at(o.started))
+	}
+	return next
 }
 
 // at is when a connection should be begun.
@@ -103,11 +110,11 @@ func (l *loop) openMore(at int64) {
 	patience := int64(o.PatienceMS) * int64(time.Millisecond)
 	for o.oldest < len(l.conns) {
 		c := l.conns[o.oldest]
-		if c.state < stateIn {
+		if c.state < stateIn || c.state == stateWaiting {
 			if at-c.began < patience {
 				break
 			}
-			l.end(c, "not in after %v", time.Duration(patience))
+			l.giveUp(o, c, "not in after %v", time.Duration(patience))
 		}
 		o.oldest++
 	}
@@ -117,6 +124,15 @@ func (l *loop) openMore(at int64) {
 			began = o.at(o.started)
 		}
 		l.begin(o, began)
+	}
+	for len(o.waiting) > 0 && o.waiting[0].again <= at {
+		c := o.waiting[0]
+		o.waiting = o.waiting[1:]
+		c.state = stateDialing
+		o.air++
+		if err := l.dial(o, c); err != nil {
+			l.end(c, "connect: %v", err)
+		}
 	}
 	if o.ended == o.Count {
 		l.opening = nil
@@ -163,7 +179,7 @@ func (l *loop) dial(o *opening, c *conn) error {
 func (l *loop) ready(c *conn, events uint32) {
 	if c.state == stateDialing && events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		if code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
-			l.end(c, "connect: %v", errors.Join(err, unix.Errno(code)))
+			l.refused(c, 0, "connect: %v", errors.Join(err, unix.Errno(code)))
 			return
 		}
 		if c.language == "" || c.language == Websocket {
@@ -234,10 +250,10 @@ func (l *loop) read(c *conn) {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return
 	case err != nil:
-		l.end(c, "read: %v", err)
+		l.refused(c, 0, "read: %v", err)
 		return
 	case n == 0:
-		l.end(c, "the server has closed the connection")
+		l.refused(c, 0, "the server has closed the connection")
 		return
 	}
 	l.report.Counts.Bytes += int64(n)
@@ -268,7 +284,7 @@ func (l *loop) take(c *conn, data []byte) (used int) {
 		head := data[:end]
 		if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
 			line, _, _ := bytes.Cut(head, []byte("\r\n"))
-			l.end(c, "open a websocket: %s", line)
+			l.refused(c, retryAfter(head), "open a websocket: %s", line)
 			return 0
 		}
 		used = end + 4
@@ -292,7 +308,7 @@ func (l *loop) take(c *conn, data []byte) (used int) {
 		case opPing:
 			l.write(c, appendFrame(nil, opPong, c.mask, payload))
 		case opClose:
-			l.end(c, "the server said goodbye: %s", closing(payload))
+			l.refused(c, retryMS(payload), "the server said goodbye: %s", closing(payload))
 		default:
 			l.frame(c, payload, at)
 		}
@@ -333,7 +349,19 @@ func (l *loop) in(c *conn) {
 		l.times.Record(now() - c.began)
 		o.air--
 		o.ended++
+		if o.Leave {
+			l.leave(c)
+		}
 	}
+}
+
+// leave ends a connection that has been in, as a lost network does.
+func (l *loop) leave(c *conn) {
+	unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) //nolint:errcheck // Then it lingers.
+	was := l.closing
+	l.closing = true
+	l.end(c, "")
+	l.closing = was
 }
 
 // end closes a connection. why is empty if we want it.
@@ -367,7 +395,9 @@ func (l *loop) end(c *conn, why string, args ...any) {
 		}
 		l.report.Heard = l.heard.lost(c.last, l.report.Heard)
 	case l.opening != nil:
-		l.opening.air--
+		if was != stateWaiting { // Whoever waits is in no air.
+			l.opening.air--
+		}
 		l.opening.ended++
 		l.report.Counts.Refused++
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,8 @@ func inProcess(int) (*Pipe, error) {
 // server is a server as simple as can be: it says hello and that one is in, answers questions, and says what it is told
 // to all.
 type server struct {
-	address string
+	address  string
+	refusals atomic.Int32 // of /later, which the first four times are
 
 	mu    sync.Mutex
 	conns map[*websocket.Conn]bool
@@ -47,6 +49,11 @@ func newServer(t *testing.T) *server {
 	up := websocket.FastHTTPUpgrader{}
 	srv := &fasthttp.Server{Logger: slog.NewLogLogger(slog.DiscardHandler, 0), Handler: func(ctx *fasthttp.RequestCtx) {
 		if string(ctx.Path()) == "/no" {
+			ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
+			return
+		}
+		if string(ctx.Path()) == "/later" && s.refusals.Add(1) <= 4 {
+			ctx.Response.Header.Set("Retry-After", "1")
 			ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
 			return
 		}
@@ -185,6 +192,40 @@ func TestCrew_Schedules(t *testing.T) {
 	do(t, c, Command{Do: DoRest, PatienceMS: 30_000})
 	if got := phase(t, c); got.Counts.Queries < 50 || got.Counts.Errors() != 0 {
 		t.Errorf("ask: %+v", got)
+	}
+}
+
+// TestCrew_ComesAgain: whoever is turned away comes back when the server says, and not before.
+func TestCrew_ComesAgain(t *testing.T) {
+	s, c := newServer(t), newCrew(t, 1)
+	order := Connect{Address: s.address, Paths: []string{"/later"}, Parallel: 3, PatienceMS: 30_000, Again: true, Until: `{"type":"counts"`}
+	began := time.Now()
+	if err := c.Connect(t.Context(), order, 3, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := phase(t, c); got.Counts.Opened != 3 || got.Counts.Turned != 4 || got.Counts.Refused != 0 || got.Times.Percentile(100) < 2000 {
+		t.Errorf("%+v, the last after %v ms", got.Counts, got.Times.Percentile(100))
+	}
+	if took := time.Since(began); took < 2*time.Second { // One was turned away twice.
+		t.Errorf("all are in after %v", took)
+	}
+	order.Paths, order.PatienceMS = []string{"/no"}, 1
+	if err := c.Connect(t.Context(), order, 2, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := phase(t, c); got.Counts.Opened != 0 || got.Counts.Refused != 2 {
+		t.Errorf("out of patience: %+v", got.Counts)
+	}
+}
+
+// TestCrew_Leaves: each connection ends when it is in, so there may be more of them than files.
+func TestCrew_Leaves(t *testing.T) {
+	s, c := newServer(t), newCrew(t, 1)
+	if err := c.Connect(t.Context(), Connect{Address: s.address, Paths: []string{"/"}, Parallel: 2, PatienceMS: 30_000, Leave: true, Until: `{"type":"counts"`}, 50, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := phase(t, c); got.Counts.Opened != 50 || got.Counts.Errors() != 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

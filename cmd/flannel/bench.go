@@ -29,7 +29,7 @@ func newBench(a *app) *cobra.Command {
   flannel bench reconnect --users 1000
   flannel bench idle --sessions 1000 --require 'rss_kib_per_session<4'`,
 	}
-	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a), newBenchIdle(a), newBenchConnect(a), newBenchQuery(a), newBenchFanout(a), newBenchWorker(a), newBenchReference(a))
+	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a), newBenchIdle(a), newBenchConnect(a), newBenchQuery(a), newBenchFanout(a), newBenchOverload(a), newBenchWorker(a), newBenchReference(a))
 	return cmd
 }
 

@@ -39,6 +39,8 @@ type loadFlags struct {
 type scenario struct {
 	name     string
 	sessions int
+	asIs     bool   // the server has its own limits
+	watching int    // so many of them, the first, have the channel of messages on the screen; 0: all
 	boot     string // how sessions boot: bootThin, bootLazy or bootNone
 	// bootBytes is how much the others tell who boots: what flannel did.
 	bootBytes int

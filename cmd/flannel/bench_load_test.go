@@ -99,6 +99,19 @@ func TestBenchFanout_Figures(t *testing.T) {
 }
 
 // The reference server does the same, and ratios may be required.
+// What comes above the limit is turned away, and comes back; nobody of those who stay misses a message.
+func TestBenchOverload_Figures(t *testing.T) {
+	t.Setenv("FLANNEL_NODE_EDGE_OPEN_RATE", "60")
+	t.Setenv("FLANNEL_NODE_EDGE_RECONNECT_MAX", "1s")
+	figures, cases := sheetOf(t, "overload", "--boot", "none", "--steady", "5", "--storm", "100", "--spread", "100ms", "--each", "500ms", "--pace", "20", "--factors", "2")
+	if len(cases) != 4 || figures["back_storm"] != 100 || figures["turned_away_storm"] == 0 || figures["p99_times_storm"] <= 0 || figures["seconds_to_last_storm"] < 1 {
+		t.Errorf("%v", figures)
+	}
+	if figures["goodput_per_s_peak"] <= 0 || figures["goodput_share_offered_×2"] <= 0 || figures["turned_away_offered_×2"] == 0 {
+		t.Errorf("%v", figures)
+	}
+}
+
 func TestBenchLoad_Compare(t *testing.T) {
 	for _, args := range [][]string{
 		{"connect", "--sessions", "20", "--rate", "200", "--boot", "lazy"},

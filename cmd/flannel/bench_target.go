@@ -154,7 +154,10 @@ func (a *app) startEdge(ctx context.Context, s *scenario) (t *bench.Target, stop
 		back.Close() //nolint:errcheck // It holds nothing.
 		<-served     //nolint:errcheck // As above.
 	}
-	environ := append(unlimited(), "FLANNEL_NODE_UPSTREAM_KEY="+back.Key())
+	environ := []string{"FLANNEL_NODE_UPSTREAM_KEY=" + back.Key()}
+	if !s.asIs {
+		environ = append(environ, unlimited()...)
+	}
 	if cfg.Node.Edge.MaxSessions < s.sessions {
 		environ = append(environ, envName("node.edge.max_sessions")+"="+strconv.Itoa(s.sessions))
 	}
@@ -183,7 +186,11 @@ func (a *app) startEdge(ctx context.Context, s *scenario) (t *bench.Target, stop
 		Publish: func(ctx context.Context, text string) error { return publish(ctx, back, text) },
 	}
 	for i := range t.Paths {
-		t.Paths[i] = thinPath(synth.Token(i), s.boot, synth.Channel(0))
+		view := synth.Channel(0)
+		if s.watching > 0 && i >= s.watching {
+			view = synth.Channel(1)
+		}
+		t.Paths[i] = thinPath(synth.Token(i), s.boot, view)
 	}
 	t.IDs = objectIDs()
 	return t, stop, nil
@@ -205,10 +212,11 @@ func publish(ctx context.Context, back *synth.Backend, text string) error {
 	return nil
 }
 
-// unlimited is the environment that lifts the limits of one session, which a generator with few sessions would run into.
+// unlimited is the environment that lifts the limits of one session, which a generator with few sessions would run into, and
+// of sockets a second, which it would run into before it measures anything.
 func unlimited() (environ []string) {
 	known := knownKeys()
-	for key, value := range map[string]string{"node.edge.frame_rate": "100000000", "node.edge.frame_burst": "100000000", "node.query.enumeration_limit": "0"} {
+	for key, value := range map[string]string{"node.edge.frame_rate": "100000000", "node.edge.frame_burst": "100000000", "node.query.enumeration_limit": "0", "node.edge.open_rate": "1000000"} {
 		if known[key] {
 			environ = append(environ, envName(key)+"="+value)
 		}

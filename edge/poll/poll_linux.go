@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 )
@@ -197,6 +198,9 @@ func (p *Poller) work() {
 				handlers[i] = nil
 				h.Readable(buf)
 			}
+		}
+		if n == batch {
+			runtime.Gosched() // There is more, of which thousands may come at once: a storm. Others have work, too.
 		}
 	}
 }
