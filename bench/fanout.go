@@ -90,15 +90,36 @@ func (b *Bench) audience(ctx context.Context, sessions int) (*talk, error) {
 	if err := b.Crew.All(ctx, load.Command{Do: load.DoListen}); err != nil {
 		return nil, err
 	}
+	if b.Target.Until == "" {
+		if err := t.knock(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for range warmMessages {
 		if err := t.say(ctx, time.Now()); err != nil {
 			return nil, err
 		}
-		if err := t.hear(ctx, 0); err != nil {
+		if err := t.hear(ctx, 0, heardWithin); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
+}
+
+// knock says something until everybody hears it: a server without a hello (nchan) upgrades a connection before it has
+// subscribed it. Others have no such excuse.
+func (t *talk) knock(ctx context.Context) error {
+	const each, tries = 2 * time.Second, 10
+	for try := 1; ; try++ {
+		if err := t.say(ctx, time.Now()); err != nil {
+			return err
+		}
+		err := t.hear(ctx, 0, each)
+		if err == nil || !errors.Is(err, errUnheard) || try == tries {
+			return err
+		}
+		clear(t.air)
+	}
 }
 
 func (t *talk) say(ctx context.Context, at time.Time) error {
@@ -114,15 +135,15 @@ func (t *talk) say(ctx context.Context, at time.Time) error {
 var errUnheard = errors.New("a message has not come to everybody")
 
 // hear waits until at most air messages are on their way.
-func (t *talk) hear(ctx context.Context, air int) error {
-	timeout := time.NewTimer(heardWithin)
+func (t *talk) hear(ctx context.Context, air int, within time.Duration) error {
+	timeout := time.NewTimer(within)
 	defer timeout.Stop()
 	for len(t.air) > air {
 		select {
 		case n := <-t.b.Crew.Heard():
 			delete(t.air, n)
 		case <-timeout.C:
-			return fmt.Errorf("%w within %v, of %d: %d sessions were lost", errUnheard, heardWithin, t.last, t.b.Crew.SoFar().Dropped)
+			return fmt.Errorf("%w within %v, of %d: %d sessions were lost", errUnheard, within, t.last, t.b.Crew.SoFar().Dropped)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -143,7 +164,7 @@ func (t *talk) run(ctx context.Context, name string, each time.Duration, speak f
 	stop := b.clock(b.Target.Name+": "+name, each)
 	err = speak(ctx, time.Now().Add(each))
 	if err == nil {
-		err = t.hear(ctx, 0)
+		err = t.hear(ctx, 0, heardWithin)
 	}
 	used, readErr := m.read()
 	stop()
@@ -212,7 +233,7 @@ func (t *talk) full(ctx context.Context, air int, end time.Time) error {
 				return err
 			}
 		}
-		if err := t.hear(ctx, air-1); err != nil {
+		if err := t.hear(ctx, air-1, heardWithin); err != nil {
 			return err
 		}
 	}

@@ -198,7 +198,8 @@ func startNchan(ctx context.Context, a *app, s *scenario) (*bench.Target, func()
 	}
 	remove := func() { os.RemoveAll(dir) } //nolint:errcheck // A left-over temporary folder is nobody's loss.
 	config := filepath.Join(dir, "nginx.conf")
-	files := max(s.sessions+fewDescriptors, 1024)
+	// A tenth more: those who left a moment ago may still be there when the next come.
+	files := max(s.sessions+s.sessions/10+fewDescriptors, 1024)
 	if err := os.WriteFile(config, fmt.Appendf(nil, nchanConfig, nchanModule, dir, port, files), 0o600); err != nil {
 		remove()
 		return nil, nil, err
