@@ -93,6 +93,13 @@ bench: build ## what a boot costs, with and without flannel
 allocs: ## what the hot paths allocate; fails if one allocates a fifth more than internal/allocs/baseline.txt says
 	$(GO) run ./internal/allocs
 
+# Everything that docs/benchmarks.md tells; RUNS=1 OUT=results for a quick look. Stop what else the machine does.
+RUNS     ?= 5
+OUT      ?= docs/benchmarks
+.PHONY: benchmarks
+benchmarks: build ## the sitting of docs/benchmarks.md, 25 minutes: tables, figures and pictures in OUT (docs/benchmarks)
+	./bin/flannel bench all --runs $(RUNS) --out $(OUT)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@found=0; \

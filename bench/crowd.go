@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/fasthttp/websocket"
+
+	"flannel/bench/load"
 )
 
 // Backoff of a client that was not told when to come back: the dialect's, with full jitter.
@@ -66,7 +68,7 @@ func (c *crowd) arrive(ctx context.Context, phase string, open door) Figures {
 		c.wg.Go(func() { c.come(trying, p, began.Add(delay), open, arrivals) })
 	}
 
-	f := Figures{Users: len(c.people)}
+	f := Figures{Users: len(c.people), times: load.NewTimes()}
 	var last time.Time
 	took := make([]time.Duration, 0, len(c.people))
 	for i := range c.people {
@@ -76,6 +78,7 @@ func (c *crowd) arrive(ctx context.Context, phase string, open door) Figures {
 			f.Errors++
 		} else {
 			took = append(took, a.took)
+			f.times.Record(int64(a.took))
 			if a.at.After(last) {
 				last = a.at
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"flannel/bench/load"
 	"flannel/protocol"
 )
 
@@ -84,6 +85,8 @@ type Figures struct {
 	// BadgesChecked people's counts were compared with the backend's after the storm; BadgesWrong of them differ.
 	BadgesChecked int `json:"badges_checked,omitempty"`
 	BadgesWrong   int `json:"badges_wrong"`
+
+	times *load.Times // how long each took
 }
 
 // Met reports whether the row is what is required of it.

@@ -54,7 +54,8 @@ func TestWriteReconnect(t *testing.T) {
 	none := 0
 	report := ReconnectReport{Warm: Figures{Users: 3, Required: &none}, Direct: Figures{Users: 3, BackendCalls: 6, Calls: map[string]int{"rtm.start": 3, "websocket": 3}}}
 	var b bytes.Buffer
-	if err := WriteReconnectJSON(&b, report); err != nil {
+	sheet := ReconnectSheet([]ReconnectReport{report})
+	if err := sheet.WriteJSON(&b); err != nil {
 		t.Fatal(err)
 	}
 	var back struct {
@@ -72,7 +73,22 @@ func TestWriteReconnect(t *testing.T) {
 		}
 	}
 	b.Reset()
-	if err := WriteReconnectTable(&b, report); err != nil || !strings.Contains(b.String(), "direct calls: rtm.start 3 websocket 3") {
+	if err := sheet.WriteTable(&b); err != nil || !strings.Contains(b.String(), "direct calls: rtm.start 3 websocket 3") {
 		t.Errorf("%s, %v", &b, err)
+	}
+}
+
+// Several runs are joined figure by figure; what went wrong in any of them is not lost.
+func TestReconnectSheet_Medians(t *testing.T) {
+	run := func(calls, failed int, p99 float64) ReconnectReport {
+		return ReconnectReport{Cold: Figures{Users: 3, BackendCalls: calls, Errors: failed, P99MS: p99}}
+	}
+	s := ReconnectSheet([]ReconnectReport{run(30, 0, 9.5), run(10, 2, 1), run(20, 0, 3)})
+	cold := s.Extra["figures"].(ReconnectReport).Cold
+	if cold.BackendCalls != 20 || cold.Errors != 2 || cold.P99MS != 3 {
+		t.Errorf("%+v", cold)
+	}
+	if f := s.Figures(); f["backend_calls_cold"] != 20 || f["users_cold"] != 3 {
+		t.Errorf("%v", f)
 	}
 }

@@ -69,10 +69,7 @@ func (v Verdict) String() string {
 func (s *Sheet) Judge(required []Threshold) (met bool, err error) {
 	figures, met := s.Figures(), true
 	for _, t := range required {
-		v, ok := figures[t.Figure]
-		if !ok && !strings.Contains(t.Figure, "_ms") {
-			v, ok = figures[t.Figure+"_ms"]
-		}
+		v, ok := t.of(figures)
 		if !ok {
 			return false, fmt.Errorf("there is no figure %q; there are %s", t.Figure, strings.Join(slices.Sorted(maps.Keys(figures)), ", "))
 		}
@@ -81,6 +78,22 @@ func (s *Sheet) Judge(required []Threshold) (met bool, err error) {
 		s.Verdicts = append(s.Verdicts, verdict)
 	}
 	return met, nil
+}
+
+// of returns the figure that is compared.
+func (t *Threshold) of(figures map[string]float64) (v float64, ok bool) {
+	v, ok = figures[t.Figure]
+	if !ok && !strings.Contains(t.Figure, "_ms") {
+		v, ok = figures[t.Figure+"_ms"]
+	}
+	return v, ok
+}
+
+// Measured reports whether the sheet has the figure that a threshold is about: it has no ratios to servers that were left
+// out.
+func (s *Sheet) Measured(t Threshold) bool {
+	_, ok := t.of(s.Figures())
+	return ok
 }
 
 func compare(a float64, op string, b float64) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,6 +18,10 @@ type Sheet struct {
 	Cases    []Case
 	Verdicts []Verdict
 	Series   []Series // of the first run, for plots
+	// Text is a table that says more of this scenario than the general one, "" if there is none. Extra are more fields for
+	// machines, which stand in place of the general ones.
+	Text  string
+	Extra map[string]any
 }
 
 // column is a figure in tables: its head and how it is written.
@@ -25,9 +30,17 @@ type column struct{ figure, head, format string }
 // columns are all figures, in the order of tables.
 var columns = []column{
 	{"sessions", "sessions", "%.0f"},
+	{"users", "users", "%.0f"},
+	{"full_bytes", "full boot", "%.0f"},
+	{"full_ms", "full ms", "%.1f"},
+	{"thin_bytes", "thin boot", "%.0f"},
+	{"lazy_bytes", "lazy boot", "%.0f"},
+	{"cold_ms", "cold ms", "%.2f"},
+	{"warm_ms", "warm ms", "%.2f"},
 	{"rss_kib_per_session", "KiB/session", "%.2f"},
 	{"rss_kib_per_session_peak", "KiB at most", "%.2f"},
 	{"rss_kib_empty", "KiB empty", "%.0f"},
+	{"rss_mib", "MiB above empty", "%.1f"},
 	{"cpu_percent_idle", "CPU idle %", "%.2f"},
 	{"connects_per_s", "connects/s", "%.0f"},
 	{"cpu_us_per_connect", "CPU µs/connect", "%.1f"},
@@ -46,12 +59,14 @@ var columns = []column{
 	{"p99_times", "p99 × steady", "%.2f"},
 	{"back", "back", "%.0f"},
 	{"back_p99_ms", "back p99 ms", "%.1f"},
-	{"seconds_to_last", "s to last", "%.1f"},
+	{"seconds_to_last", "s to the last", "%.1f"},
 	{"offered_per_s", "offered/s", "%.0f"},
 	{"goodput_per_s", "goodput/s", "%.0f"},
 	{"goodput_share", "of peak", "%.2f"},
 	{"turned_away", "turned away", "%.0f"},
+	{"retries", "retries", "%.0f"},
 	{"backend_calls", "backend calls", "%.0f"},
+	{"badges_wrong", "wrong badges", "%.0f"},
 	{"lost", "lost", "%.0f"},
 	{"errors", "errors", "%.0f"},
 	{"generator_cpu_percent", "generator CPU %", "%.0f"},
@@ -59,32 +74,20 @@ var columns = []column{
 
 // WriteTable writes the sheet for people.
 func (s *Sheet) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	var used []column
-	for _, c := range columns {
-		for _, one := range s.Cases {
-			if _, ok := one.Figures[c.figure]; ok {
-				used = append(used, c)
-				break
-			}
-		}
+	if s.Text != "" {
+		fmt.Fprint(w, s.Text)
+	} else if err := s.writeGeneral(w); err != nil {
+		return err
 	}
-	fmt.Fprint(t, "server\tcase\t")
-	for _, c := range used {
-		fmt.Fprint(t, c.head, "\t")
+	for _, v := range s.Verdicts {
+		fmt.Fprintln(w, v.String())
 	}
-	fmt.Fprintln(t)
-	for _, one := range s.Cases {
-		fmt.Fprintf(t, "%s\t%s\t", one.Server, one.Name)
-		for _, c := range used {
-			if v, ok := one.Figures[c.figure]; ok {
-				fmt.Fprintf(t, c.format, v)
-			}
-			fmt.Fprint(t, "\t")
-		}
-		fmt.Fprintln(t)
-	}
-	if err := t.Flush(); err != nil {
+	return nil
+}
+
+// writeGeneral writes the table that any scenario has.
+func (s *Sheet) writeGeneral(w io.Writer) error {
+	if err := align(w, s.rows()); err != nil {
 		return err
 	}
 	for _, one := range s.Cases {
@@ -95,42 +98,100 @@ func (s *Sheet) WriteTable(w io.Writer) error {
 			fmt.Fprintf(w, "%s, %s: the generator was as busy as it can be: more --generators may measure more\n", one.Server, one.Name)
 		}
 	}
-	if err := s.writeRatios(w, used); err != nil {
-		return err
+	ratios := s.ratioRows()
+	if len(ratios) == 0 {
+		return nil
 	}
-	for _, v := range s.Verdicts {
-		fmt.Fprintln(w, v.String())
+	fmt.Fprintln(w)
+	return align(w, ratios)
+}
+
+// align writes rows of cells, the first of them their heads.
+func align(w io.Writer, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t")+"\t")
+	}
+	return t.Flush()
+}
+
+// WriteMarkdown writes the tables for a document.
+func (s *Sheet) WriteMarkdown(w io.Writer) error {
+	for _, rows := range [][][]string{s.rows(), s.ratioRows()} {
+		for i, row := range rows {
+			fmt.Fprintf(w, "| %s |\n", strings.Join(row, " | "))
+			if i == 0 {
+				fmt.Fprintf(w, "|---|---|%s\n", strings.Repeat("--:|", len(row)-2))
+			}
+		}
+		if len(rows) > 0 {
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// writeRatios writes our figures by those of each other server.
-func (s *Sheet) writeRatios(w io.Writer, used []column) error {
+// used are the columns that some case has a figure for.
+func (s *Sheet) used() (used []column) {
+	for _, c := range columns {
+		if slices.ContainsFunc(s.Cases, func(one Case) bool { _, ok := one.Figures[c.figure]; return ok }) {
+			used = append(used, c)
+		}
+	}
+	return used
+}
+
+// rows are the cells of the table.
+func (s *Sheet) rows() [][]string {
+	used := s.used()
+	head := []string{"server", "case"}
+	for _, c := range used {
+		head = append(head, c.head)
+	}
+	rows := [][]string{head}
+	for _, one := range s.Cases {
+		row := []string{one.Server, one.Name}
+		for _, c := range used {
+			cell := ""
+			if v, ok := one.Figures[c.figure]; ok {
+				cell = fmt.Sprintf(c.format, v)
+			}
+			row = append(row, cell)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// ratioRows are our figures by those of each other server; none if there is no other.
+func (s *Sheet) ratioRows() [][]string {
 	others := s.servers()
 	if len(others) < 2 {
 		return nil
 	}
-	used = slices.DeleteFunc(slices.Clone(used), func(c column) bool { return !compared(c.figure) })
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\n%s by\tcase\t", others[0])
+	used := slices.DeleteFunc(s.used(), func(c column) bool { return !compared(c.figure) })
+	head := []string{others[0] + " by", "case"}
 	for _, c := range used {
-		fmt.Fprint(t, c.head, "\t")
+		head = append(head, c.head)
 	}
-	fmt.Fprintln(t)
+	rows := [][]string{head}
 	for _, other := range others[1:] {
 		ratios := s.ratios(other)
 		for _, one := range s.cases(other) {
-			fmt.Fprintf(t, "%s\t%s\t", other, one.Name)
+			row := []string{other, one.Name}
 			for _, c := range used {
+				cell := ""
 				if r, ok := ratios[s.figureOf(c.figure, one.Name)]; ok {
-					fmt.Fprintf(t, "×%.2f", r)
+					cell = fmt.Sprintf("×%.2f", r)
 				}
-				fmt.Fprint(t, "\t")
+				row = append(row, cell)
 			}
-			fmt.Fprintln(t)
+			rows = append(rows, row)
 		}
 	}
-	return t.Flush()
+	return rows
 }
 
 // compared tells whether a figure is worth a ratio: rates, costs and times are.
@@ -228,14 +289,35 @@ func (s *Sheet) Figures() map[string]float64 {
 // caseSuffix is a case's name as part of a figure's: "depth 16" is depth_16.
 func caseSuffix(name string) string { return strings.ReplaceAll(name, " ", "_") }
 
-// WriteJSON writes the sheet for machines: the figures of the server that it is about, all cases of all servers, and the
-// verdicts.
+// WriteJSON writes the sheet for machines: the figures of the server that it is about, all cases of all servers, the
+// verdicts, and the fields of the scenario's own.
 func (s *Sheet) WriteJSON(w io.Writer) error {
-	return json.NewEncoder(w).Encode(struct {
-		Scenario string             `json:"scenario"`
-		Runs     int                `json:"runs"`
-		Figures  map[string]float64 `json:"figures"`
-		Cases    []Case             `json:"cases"`
-		Verdicts []Verdict          `json:"verdicts,omitempty"`
-	}{s.Scenario, s.Runs, s.Figures(), s.Cases, s.Verdicts})
+	type field struct {
+		name  string
+		value any
+	}
+	fields := []field{{"scenario", s.Scenario}, {"runs", s.Runs}, {"figures", s.Figures()}, {"cases", s.Cases}}
+	if len(s.Verdicts) > 0 {
+		fields = append(fields, field{"verdicts", s.Verdicts})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Extra)) {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		if i < 0 {
+			i, fields = len(fields), append(fields, field{name: name})
+		}
+		fields[i].value = s.Extra[name]
+	}
+	for i, f := range fields {
+		value, err := json.Marshal(f.value)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", f.name, err)
+		}
+		mark := ","
+		if i == 0 {
+			mark = "{"
+		}
+		fmt.Fprintf(w, "%s%q:%s", mark, f.name, value)
+	}
+	_, err := io.WriteString(w, "}\n")
+	return err
 }

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -11,27 +10,31 @@ import (
 	"time"
 )
 
-// WriteTrafficJSON writes the report as {"scenario":"traffic","figures":{"compatible":{…},"thin":{…},"thin_views":{…}}},
-// with "passive" among the figures if it was measured.
-func WriteTrafficJSON(w io.Writer, r TrafficReport) error {
+// TrafficSheet is the result: a case for each mode; for machines the figures are {"compatible":{…},"thin":{…},
+// "thin_views":{…}}, with "passive" among them if it was measured.
+func TrafficSheet(r TrafficReport) *Sheet {
+	s := &Sheet{Scenario: "traffic", Runs: 1}
 	figures := make(map[string]any, len(r.Figures)+1)
-	for mode, f := range r.Figures {
+	for _, mode := range Modes {
+		f := r.Figures[mode]
 		figures[string(mode)] = f
+		c := Case{Server: "flannel", Name: string(mode), Figures: numbersOf(f)}
+		for kind, bytes := range f.Kinds {
+			c.set("bytes_"+strings.ReplaceAll(string(kind), " ", "_"), bytes)
+		}
+		s.Cases = append(s.Cases, c)
 	}
 	if r.Passive != nil {
 		figures["passive"] = r.Passive
+		s.Cases = append(s.Cases, Case{Server: "flannel", Name: "passive", Figures: numbersOf(r.Passive)})
 	}
-	return json.NewEncoder(w).Encode(struct {
-		Scenario string         `json:"scenario"`
-		Users    int            `json:"users"`
-		Events   map[string]int `json:"events"`
-		DayHours float64        `json:"day_hours"`
-		Figures  map[string]any `json:"figures"`
-	}{"traffic", r.Users, r.Events, r.Day.Hours(), figures})
+	s.Extra = map[string]any{"users": r.Users, "events": r.Events, "day_hours": r.Day.Hours(), "figures": figures}
+	s.Text = textOf(func(w io.Writer) error { return writeTrafficTable(w, r) })
+	return s
 }
 
-// WriteTrafficTable writes the report for people.
-func WriteTrafficTable(w io.Writer, r TrafficReport) error {
+// writeTrafficTable writes the report for people.
+func writeTrafficTable(w io.Writer, r TrafficReport) error {
 	happened := make([]string, 0, len(r.Events))
 	for _, what := range slices.Sorted(maps.Keys(r.Events)) {
 		happened = append(happened, fmt.Sprintf("%d %s", r.Events[what], what))

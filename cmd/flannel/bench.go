@@ -29,7 +29,7 @@ func newBench(a *app) *cobra.Command {
   flannel bench reconnect --users 1000
   flannel bench idle --sessions 1000 --require 'rss_kib_per_session<4'`,
 	}
-	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a), newBenchIdle(a), newBenchConnect(a), newBenchQuery(a), newBenchFanout(a), newBenchOverload(a), newBenchWorker(a), newBenchReference(a))
+	cmd.AddCommand(newBenchBoot(a), newBenchReconnect(a), newBenchTraffic(a), newBenchIdle(a), newBenchConnect(a), newBenchQuery(a), newBenchFanout(a), newBenchOverload(a), newBenchGrowth(a), newBenchAll(a), newBenchWorker(a), newBenchReference(a))
 	return cmd
 }
 
@@ -37,7 +37,7 @@ func newBenchBoot(a *app) *cobra.Command {
 	var (
 		data    string
 		presets []int
-		asJSON  bool
+		f       = sheetFlags{app: a}
 		opt     = bench.DefaultBoot()
 	)
 	cmd := &cobra.Command{
@@ -55,34 +55,21 @@ every workspace that has so many. Everything runs in this process on loopback.`,
 			if opt.Full < 1 || opt.Cold < 1 || opt.Warm < 1 {
 				return &usageError{errors.New("--full, --cold and --warm are at least 1: there is a median of each")}
 			}
+			if err := f.checkThresholds(); err != nil {
+				return err
+			}
 			data, cleanUp, err := benchData(data)
 			if err != nil {
 				return err
 			}
 			defer cleanUp()
-			cfg, log, err := a.benchConfig()
+			bar := newProgress(a.stderr)
+			sheet, err := a.benchBoots(cmd.Context(), presets, data, bar, opt)
+			bar.Done()
 			if err != nil {
 				return err
 			}
-			bar := newProgress(a.stderr)
-			opt.Progress = bar.Step
-			var rows []bench.BootRow
-			for _, users := range presets {
-				preset, err := seed.Preset(users)
-				if err != nil {
-					return &usageError{err}
-				}
-				row, err := a.benchBoot(cmd.Context(), cfg, log, preset, filepath.Join(data, fmt.Sprintf("preset-%d", users)), bar, opt)
-				if err != nil {
-					return fmt.Errorf("preset %d: %w", users, err)
-				}
-				rows = append(rows, row)
-			}
-			bar.Done()
-			if asJSON {
-				return bench.WriteBootJSON(a.stdout, rows)
-			}
-			return bench.WriteBootTable(a.stdout, rows)
+			return f.print(sheet)
 		},
 	}
 	all := make([]int, len(seed.Presets))
@@ -94,8 +81,30 @@ every workspace that has so many. Everything runs in this process on loopback.`,
 	cmd.Flags().IntVar(&opt.Full, "full", opt.Full, "full boots per preset; the median counts")
 	cmd.Flags().IntVar(&opt.Cold, "cold", opt.Cold, "cold boots per preset")
 	cmd.Flags().IntVar(&opt.Warm, "warm", opt.Warm, "warm boots per preset")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f.add(cmd)
 	return cmd
+}
+
+// benchBoots measures several workspaces, one after the other.
+func (a *app) benchBoots(ctx context.Context, presets []int, data string, bar *progress, opt bench.BootOptions) (*bench.Sheet, error) {
+	cfg, log, err := a.benchConfig()
+	if err != nil {
+		return nil, err
+	}
+	opt.Progress = bar.Step
+	var rows []bench.BootRow
+	for _, users := range presets {
+		preset, err := seed.Preset(users)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		row, err := a.benchBoot(ctx, cfg, log, preset, filepath.Join(data, fmt.Sprintf("preset-%d", users)), bar, opt)
+		if err != nil {
+			return nil, fmt.Errorf("preset %d: %w", users, err)
+		}
+		rows = append(rows, row)
+	}
+	return bench.BootSheet(rows), nil
 }
 
 // benchBoot makes the workspace if need be, starts a backend on it, and measures.

@@ -10,7 +10,7 @@ import (
 )
 
 func newBenchIdle(a *app) *cobra.Command {
-	f, opt, boot := loadFlags{app: a}, bench.DefaultIdle(), bootThin
+	f, opt, boot := newLoadFlags(a), bench.DefaultIdle(), bootThin
 	cmd := &cobra.Command{
 		Use:   "idle",
 		Short: "What a session costs that does nothing: memory, and CPU for staying",
@@ -44,7 +44,7 @@ behind it in this process, or the one at --url, whose process --pid names.`,
 }
 
 func newBenchConnect(a *app) *cobra.Command {
-	f, opt, boot := loadFlags{app: a}, bench.DefaultConnect(), bootThin
+	f, opt, boot := newLoadFlags(a), bench.DefaultConnect(), bootThin
 	cmd := &cobra.Command{
 		Use:   "connect",
 		Short: "What coming in costs: upgrade, hello and boot of users that the server knows",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -14,26 +13,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"flannel/bench"
-	"flannel/bench/plot"
+	"flannel/bench/synth"
 )
 
 // loadFlags are what all load scenarios are asked.
 type loadFlags struct {
-	app *app
+	sheetFlags
 
 	url, tokens string
 	channel     string // where to say something at url
 	pid         int
 	generators  int
 	runs        int
-	asJSON      bool
-	require     []string
 	compare     []string
 	selfCheck   bool
-	html        string
 	metrics     string
 	live        *bench.Live // nil without --metrics-listen
+	world       synth.World // what the made-up backend has; 0 takes what Sized does
 }
+
+// newLoadFlags returns the flags of a command that was not asked anything.
+func newLoadFlags(a *app) loadFlags { return loadFlags{sheetFlags: sheetFlags{app: a}, runs: 1} }
 
 // scenario is a load scenario: how many sessions it has, and what it does with them.
 type scenario struct {
@@ -47,9 +47,6 @@ type scenario struct {
 	run       func(ctx context.Context, b *bench.Bench) ([]bench.Case, error)
 }
 
-// errUnmet is a threshold that was not met.
-var errUnmet = errors.New("a threshold was not met")
-
 func (f *loadFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.url, "url", "", "a running edge, http://HOST:PORT (default: starts one of its own, with a made-up backend behind it)")
@@ -57,13 +54,11 @@ func (f *loadFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.pid, "pid", 0, "process of the server at --url, if it runs on this machine: its CPU and memory are measured then")
 	flags.IntVar(&f.generators, "generators", 0, "processes that make the load (default: one for each 8,000 sessions)")
 	flags.IntVar(&f.runs, "runs", 1, "how often; the medians count")
-	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
 	flags.StringSliceVar(&f.compare, "compare", nil, "servers to measure in turn: reference, redis, memcached, nchan, or all of the scenario (--compare alone)")
 	flags.Lookup("compare").NoOptDefVal = everyRival
 	flags.BoolVar(&f.selfCheck, "self-check", false, "measure a server that does nothing in turn too: what the generators can do at most")
-	flags.StringVar(&f.html, "html", "", "file to write a page with plots to, besides: latency, rate, memory, calls; it needs no network")
 	flags.StringVar(&f.metrics, "metrics-listen", "", "address to serve what the generators count at, while the scenario runs: flannel_load_… for Prometheus")
-	flags.StringArrayVar(&f.require, "require", nil, "threshold, like 'p99<50ms'; may be given several times. If one is not met the exit code is 3")
+	f.sheetFlags.add(cmd)
 }
 
 // perGenerator is how many sessions one generator has by default: with the server on the same two cores, more processes
@@ -72,28 +67,37 @@ const perGenerator = 8000
 
 // run runs a scenario and prints what came of it.
 func (f *loadFlags) run(ctx context.Context, s scenario) error {
-	thresholds := make([]bench.Threshold, len(f.require))
-	for i, text := range f.require {
-		var err error
-		if thresholds[i], err = bench.ParseThreshold(text); err != nil {
-			return &usageError{err}
-		}
+	if err := f.checkThresholds(); err != nil {
+		return err
 	}
-	if err := f.check(&s); err != nil {
+	return f.report(func(bar *progress) (*bench.Sheet, error) { return f.measure(ctx, s, bar) })
+}
+
+// report measures, with a bar to watch and with --metrics-listen served, and prints what came of it.
+func (f *loadFlags) report(measure func(bar *progress) (*bench.Sheet, error)) error {
+	stop, err := f.watched()
+	if err != nil {
 		return &usageError{err}
 	}
-	others, err := f.chosen(s.name)
+	defer stop()
+	bar := newProgress(f.app.stderr)
+	sheet, err := measure(bar)
+	bar.Done()
 	if err != nil {
 		return err
 	}
-	if f.metrics != "" {
-		stop, err := f.watched()
-		if err != nil {
-			return &usageError{err}
-		}
-		defer stop()
+	return f.print(sheet)
+}
+
+// measure runs a scenario.
+func (f *loadFlags) measure(ctx context.Context, s scenario, bar *progress) (*bench.Sheet, error) {
+	if err := f.check(&s); err != nil {
+		return nil, &usageError{err}
 	}
-	bar := newProgress(f.app.stderr)
+	others, err := f.chosen(s.name)
+	if err != nil {
+		return nil, err
+	}
 	sheet := &bench.Sheet{Scenario: s.name, Runs: f.runs}
 	s.bootBytes = defaultBootBytes
 	var runs [][]bench.Case
@@ -102,14 +106,10 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 		var cases []bench.Case
 		for _, start := range f.starters(others) {
 			more, series, err := f.once(ctx, &s, start, func(phase string, done, total int) {
-				if f.runs > 1 {
-					phase = fmt.Sprintf("run %d, %s", i+1, phase)
-				}
-				bar.Step(phase, done, total)
+				bar.Step(numbered(i, f.runs, phase), done, total)
 			})
 			if err != nil {
-				bar.Done()
-				return err
+				return nil, err
 			}
 			if bytes, ok := more[0].Figures["bytes_per_connect"]; ok && len(cases) == 0 {
 				s.bootBytes = int(bytes)
@@ -121,30 +121,15 @@ func (f *loadFlags) run(ctx context.Context, s scenario) error {
 		}
 		runs = append(runs, cases)
 	}
-	bar.Done()
 	sheet.Cases = bench.Medians(runs)
-	met, err := sheet.Judge(thresholds)
-	if err != nil {
-		return &usageError{err}
-	}
-	if f.html != "" {
-		if err := f.writePage(sheet); err != nil {
-			return err
-		}
-	}
-	if f.asJSON {
-		err = sheet.WriteJSON(f.app.stdout)
-	} else {
-		err = sheet.WriteTable(f.app.stdout)
-	}
-	if err == nil && !met {
-		err = errUnmet
-	}
-	return err
+	return sheet, nil
 }
 
-// watched serves --metrics-listen until stop is called.
+// watched serves --metrics-listen, if it is given, until stop is called.
 func (f *loadFlags) watched() (stop func(), err error) {
+	if f.metrics == "" {
+		return func() {}, nil
+	}
 	ln, err := net.Listen("tcp", f.metrics)
 	if err != nil {
 		return nil, fmt.Errorf("--metrics-listen: %w", err)
@@ -222,21 +207,11 @@ func (f *loadFlags) once(ctx context.Context, s *scenario, start starter, progre
 	return cases, recorded(), err
 }
 
-// writePage writes the page with plots.
-func (f *loadFlags) writePage(sheet *bench.Sheet) (err error) {
-	file, err := os.Create(f.html)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return plot.WriteHTML(file, sheet)
-}
-
 // target starts the server that is measured, or finds it.
 func (f *loadFlags) target(ctx context.Context, s *scenario) (*bench.Target, func(), error) {
 	if f.url != "" {
 		t, err := f.remote(ctx, s)
 		return t, func() {}, err
 	}
-	return f.app.startEdge(ctx, s)
+	return f.app.startEdge(ctx, s, f.world)
 }

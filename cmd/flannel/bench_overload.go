@@ -11,7 +11,7 @@ import (
 )
 
 func newBenchOverload(a *app) *cobra.Command {
-	f, opt, boot := loadFlags{app: a}, bench.DefaultOverload(), bootThin
+	f, opt, boot := newLoadFlags(a), bench.DefaultOverload(), bootThin
 	cmd := &cobra.Command{
 		Use:   "overload",
 		Short: "A storm beside steady sessions, and what is still done when more come than there is room for",
@@ -41,14 +41,7 @@ within 5 s. Messages go on all the time. See flannel bench idle for what the ser
 			if f.generators == 0 {
 				f.generators = 1 // for the steady sessions
 			}
-			return f.run(cmd.Context(), scenario{name: "overload", sessions: opt.Sessions(), watching: opt.Steady, asIs: true, boot: boot, run: func(ctx context.Context, b *bench.Bench) (cases []bench.Case, err error) {
-				crowd, err := startWorkers(max((opt.Storm+perGenerator-1)/perGenerator, 1))
-				if err != nil {
-					return nil, err
-				}
-				defer func() { err = errors.Join(err, crowd.Close()) }()
-				return bench.Overload(ctx, b, crowd, opt)
-			}})
+			return f.run(cmd.Context(), overload(opt, boot))
 		},
 	}
 	flags := cmd.Flags()
@@ -61,4 +54,16 @@ within 5 s. Messages go on all the time. See flannel bench idle for what the ser
 	flags.StringVar(&boot, "boot", boot, "how sessions boot: thin; lazy (channels by their ids only); or none")
 	f.add(cmd)
 	return cmd
+}
+
+// overload is the scenario. Whoever comes has generators of their own, beside those of the steady sessions.
+func overload(opt bench.OverloadOptions, boot string) scenario {
+	return scenario{name: "overload", sessions: opt.Sessions(), watching: opt.Steady, asIs: true, boot: boot, run: func(ctx context.Context, b *bench.Bench) (cases []bench.Case, err error) {
+		crowd, err := startWorkers(max((opt.Storm+perGenerator-1)/perGenerator, 1))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, crowd.Close()) }()
+		return bench.Overload(ctx, b, crowd, opt)
+	}}
 }

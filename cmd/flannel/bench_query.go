@@ -11,7 +11,7 @@ import (
 )
 
 func newBenchQuery(a *app) *cobra.Command {
-	f, opt := loadFlags{app: a}, bench.DefaultQuery()
+	f, opt := newLoadFlags(a), bench.DefaultQuery()
 	cmd := &cobra.Command{
 		Use:   "query",
 		Short: "Look-ups of objects that the edge has: single ones at several depths, and batches",
@@ -49,7 +49,7 @@ time, and are timed from it. See flannel bench idle for what the server is.`,
 }
 
 func newBenchFanout(a *app) *cobra.Command {
-	f, opt := loadFlags{app: a}, bench.DefaultFanout()
+	f, opt := newLoadFlags(a), bench.DefaultFanout()
 	cmd := &cobra.Command{
 		Use:   "fanout",
 		Short: "Messages in one channel that everybody has on the screen",

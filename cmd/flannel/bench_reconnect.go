@@ -22,8 +22,9 @@ func newBenchReconnect(a *app) *cobra.Command {
 		data          string
 		users, preset int
 		spread        time.Duration
-		direct        int
-		asJSON        bool
+		direct, runs  int
+		random        uint64
+		f             = sheetFlags{app: a}
 	)
 	cmd := &cobra.Command{
 		Use:   "reconnect",
@@ -46,34 +47,31 @@ the backend's own. Everything runs in this process on loopback, so each person c
 			if cmd.Flags().Changed("spread") {
 				opt.Spread = spread
 			}
-			opt.Direct = direct
+			opt.Direct, opt.Seed = direct, random
 			if _, err := seed.Preset(preset); err != nil {
 				return &usageError{err}
 			}
 			if err := checkReconnect(users, preset, opt); err != nil {
 				return &usageError{err}
 			}
+			if runs < 1 {
+				return &usageError{errors.New("--runs is at least 1")}
+			}
+			if err := f.checkThresholds(); err != nil {
+				return err
+			}
 			data, cleanUp, err := benchData(data)
 			if err != nil {
 				return err
 			}
 			defer cleanUp()
-			cfg, log, err := a.benchConfig()
-			if err != nil {
-				return err
-			}
-			cfg.Node.Query.AuditSample = 0 // Its two calls in ten seconds, whoever is there, are nobody's who comes back.
 			bar := newProgress(a.stderr)
-			opt.Progress = bar.Step
-			report, err := a.benchReconnect(cmd.Context(), cfg, log, users, preset, data, bar, opt)
+			sheet, err := a.benchReconnects(cmd.Context(), runs, users, preset, data, bar, opt)
 			bar.Done()
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return bench.WriteReconnectJSON(a.stdout, report)
-			}
-			return bench.WriteReconnectTable(a.stdout, report)
+			return f.print(sheet)
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "where to keep the made-up workspaces (default: nowhere)")
@@ -81,8 +79,37 @@ the backend's own. Everything runs in this process on loopback, so each person c
 	cmd.Flags().IntVar(&preset, "preset", 4008, "published workspace to stand for: "+seed.PresetNames())
 	cmd.Flags().DurationVar(&spread, "spread", 0, "time within which all come back (default: 1s for each 1,000 people, at least 1s)")
 	cmd.Flags().IntVar(&direct, "direct", 0, "how many people come straight to the backend (default: as many as come through in about 20s)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().IntVar(&runs, "runs", 1, "how often; the medians count")
+	cmd.Flags().Uint64Var(&random, "seed", 1, "who comes when")
+	f.add(cmd)
 	return cmd
+}
+
+// benchReconnects runs the scenario several times.
+func (a *app) benchReconnects(ctx context.Context, runs, users, preset int, data string, bar *progress, opt bench.ReconnectOptions) (*bench.Sheet, error) {
+	cfg, log, err := a.benchConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Node.Query.AuditSample = 0 // Its two calls in ten seconds, whoever is there, are nobody's who comes back.
+	var reports []bench.ReconnectReport
+	for i := range runs {
+		opt.Progress = func(phase string, done, total int) { bar.Step(numbered(i, runs, phase), done, total) }
+		report, err := a.benchReconnect(ctx, cfg, log, users, preset, data, bar, opt)
+		if err != nil {
+			return nil, err
+		}
+		reports = append(reports, report)
+	}
+	return bench.ReconnectSheet(reports), nil
+}
+
+// numbered is what a phase is called in the i-th of several runs.
+func numbered(i, runs int, phase string) string {
+	if runs > 1 {
+		return fmt.Sprintf("run %d, %s", i+1, phase)
+	}
+	return phase
 }
 
 // spareDescriptors are for everything but the people's sockets: listeners, the store, loads, calls, and sockets that one

@@ -11,7 +11,8 @@ import (
 )
 
 func TestBenchReconnect_MeetsWhatIsRequired(t *testing.T) {
-	code, out, progress := flannel(t, "bench", "reconnect", "--users", "100", "--preset", "530", "--direct", "5", "--json")
+	code, out, progress := flannel(t, "bench", "reconnect", "--users", "100", "--preset", "530", "--direct", "5", "--json",
+		"--require", "backend_calls_warm==0", "--require", "backend_calls_cold<=20")
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s", code, progress)
 	}

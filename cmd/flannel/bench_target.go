@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,13 +139,23 @@ func callAPI(ctx context.Context, base, method, token string, args url.Values) (
 	return body, nil
 }
 
+// worldOf is what the made-up backend has: what was asked for, else enough to look up; and a user for each session.
+func worldOf(s *scenario, asked synth.World) synth.World {
+	w := synth.Sized(max(s.sessions, cmp.Or(asked.Users, benchObjects)))
+	if asked.PerUser > 0 {
+		w.PerUser = asked.PerUser
+		w.Channels = max(w.Channels, 2*asked.PerUser) // Nobody is in all.
+	}
+	return w
+}
+
 // startEdge starts flannel edge in a process of its own, with a made-up backend behind it in this one.
-func (a *app) startEdge(ctx context.Context, s *scenario) (t *bench.Target, stop func(), err error) {
+func (a *app) startEdge(ctx context.Context, s *scenario, asked synth.World) (t *bench.Target, stop func(), err error) {
 	cfg, _, err := a.benchConfig()
 	if err != nil {
 		return nil, nil, err
 	}
-	back, err := synth.New(synth.Sized(max(s.sessions, benchObjects)))
+	back, err := synth.New(worldOf(s, asked))
 	if err != nil {
 		return nil, nil, err
 	}

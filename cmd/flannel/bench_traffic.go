@@ -22,7 +22,7 @@ func newBenchTraffic(a *app) *cobra.Command {
 	var (
 		data                       string
 		preset, listeners, passive int
-		asJSON                     bool
+		f                          = sheetFlags{app: a}
 		opt, quiet                 = bench.DefaultTraffic(), bench.DefaultPassive()
 	)
 	cmd := &cobra.Command{
@@ -51,6 +51,9 @@ process on loopback.`,
 			if err := checkTraffic(listeners, passive, &opt, &quiet); err != nil {
 				return &usageError{err}
 			}
+			if err := f.checkThresholds(); err != nil {
+				return err
+			}
 			data, cleanUp, err := benchData(data)
 			if err != nil {
 				return err
@@ -71,10 +74,7 @@ process on loopback.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return bench.WriteTrafficJSON(a.stdout, report)
-			}
-			return bench.WriteTrafficTable(a.stdout, report)
+			return f.print(bench.TrafficSheet(report))
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "where to keep the made-up workspaces (default: nowhere)")
@@ -86,7 +86,8 @@ process on loopback.`,
 	cmd.Flags().IntVar(&passive, "passive", 20_000, "members of the large channel; 0 leaves that part out")
 	cmd.Flags().IntVar(&quiet.Sessions, "passive-sessions", quiet.Sessions, "sessions that have the large channel out of view")
 	cmd.Flags().DurationVar(&quiet.Duration, "passive-duration", quiet.Duration, "how long messages are said there")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().Uint64Var(&opt.Seed, "seed", opt.Seed, "which day")
+	f.add(cmd)
 	return cmd
 }
 

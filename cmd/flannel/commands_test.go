@@ -31,7 +31,8 @@ const patience = 30 * time.Second
 // flannel runs a command to its end.
 func flannel(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	var out, errs bytes.Buffer
+	var out bytes.Buffer
+	var errs lockedBuffer // Programs that the command starts write there too.
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	defer cancel()
 	code = run(ctx, args, nil, &out, &errs)

@@ -27,7 +27,7 @@ var notRun = map[string]string{
 	"make test":     "runs this test",
 	"make check":    "runs this test",
 	"make e2e":      "needs npm's registry",
-	"make bench":    "takes minutes; TestBenchBoot runs a small one",
+	"make bench":    "takes minutes; TestBenchBoot and TestBenchAll run small ones",
 	"make fuzz":     "takes minutes",
 	"make run":      "flannel dev runs in this process in its place",
 	"make cluster":  "flannel dev --nodes 3 runs in this process in its place",
