@@ -24,8 +24,9 @@ const manyWorkspaces = 10_000
 // TestMetrics_SeriesDoNotGrowWithWorkspaces: ten thousand workspaces make no series that were not there before the first.
 func TestMetrics_SeriesDoNotGrowWithWorkspaces(t *testing.T) {
 	w := makeWorld(&world{t: t, unlimited: true, configure: func(c *node.Config) {
-		c.Admin.TopWorkspaces = 100                                     // It must not cost a series either.
-		c.Edge.MaxCalls, c.Upstream.BatchEvery = 2000, time.Millisecond // No pace: here is no backend to protect.
+		c.Admin.TopWorkspaces = 100                                              // It must not cost a series either.
+		c.Edge.MaxCalls, c.Upstream.BatchEvery = 2000, time.Millisecond          // No pace: here is no backend to protect.
+		c.Upstream.QueueTimeout, c.Upstream.BootTimeout = 4*patience, 4*patience // On a busy machine 200 at a time wait for long.
 	}}, 12)
 	before := names(t, w)
 	tokens := settle(t, w, manyWorkspaces)

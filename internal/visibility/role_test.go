@@ -67,11 +67,12 @@ func TestGuest_SeesThePeopleInTheirChannels(t *testing.T) {
 
 	w.write(func(tx store.Tx) error { return admit(tx, "C0APRA", gus.id) })
 	w.settle()
-	ann = w.rename("U0ANN")
-	records = w.finish(open...)
-	if !each(told(records, ann, open...)) {
-		t.Errorf("of ANN, who is met now, have heard %v", told(records, ann, open...))
-	}
+	// Who is in the new channel a node learns beside the events, and until it has it tells nothing of them: what a client has not
+	// seen yet it asks for. On a busy machine that took longer than the first change.
+	eventually(t, "all have heard of ANN, who is met now", func() bool {
+		ann = w.rename("U0ANN")
+		return each(told(w.finish(open...), ann, open...))
+	})
 	sees("U0GUS", "U0BEN", "U0DAN", "U0EVE", "U0BOT", "U0CAT", "U0ZOE", "U0ZAD", "U0BOB", "U0ANN", "U0ADMIN", "U0GIL")
 
 	w.write(func(tx store.Tx) error { return expel(tx, "C0APRA", gus.id) })
