@@ -29,7 +29,7 @@ func (e *Edge) Stop(ctx context.Context) error {
 	if err := e.goodbye(ctx); err != nil {
 		e.log.Warn("drain ended early", "sessions", e.Sessions(), "err", err)
 	}
-	for _, s := range e.snapshot() {
+	for _, s := range e.sessions.all() {
 		s.cut()
 	}
 	calls, cancel := context.WithTimeout(ctx, callGrace)
@@ -71,7 +71,7 @@ func (e *Edge) Stop(ctx context.Context) error {
 
 // goodbye tells all sessions to go and waits until they are gone. New ones are refused by then.
 func (e *Edge) goodbye(ctx context.Context) error {
-	all := e.snapshot()
+	all := e.sessions.all()
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	pace := time.Duration(0)
 	if len(all) > 0 {

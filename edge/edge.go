@@ -39,6 +39,7 @@ type Edge struct {
 	doors    Doors
 	log      *slog.Logger
 	now      func() time.Time
+	born     time.Time // the wheel's ticks are counted from here
 	hostID   string
 	metrics  *metrics
 	listener net.Listener
@@ -64,12 +65,13 @@ type Edge struct {
 	opened atomic.Uint64  // sessions, ever
 	work   sync.WaitGroup // sessions, and the goroutines of the keeper
 
-	// mu guards what follows.
-	mu       sync.Mutex
-	sessions wheel    // at most Limits.Sessions
-	stopped  bool     // no goroutine is added to work any more
-	reactor  *reactor // nil until it is needed
-	apart    bool     // no socket is parked: each has its goroutine
+	sessions wheel // at most Limits.Sessions; they are added while mu is held
+
+	// mu guards what follows. It is taken before the wheel's.
+	mu      sync.Mutex
+	stopped bool     // no goroutine is added to work any more
+	reactor *reactor // nil until it is needed
+	apart   bool     // no socket is parked: each has its goroutine
 }
 
 // New binds the listener, so that Addr is true before Run.
@@ -85,7 +87,7 @@ func New(cfg Config, o Options) (*Edge, error) {
 		}
 	}
 	e := &Edge{
-		cfg: cfg, doors: o.Doors, log: o.Log, now: o.Now, hostID: o.HostID, metrics: newMetrics(o.Registerer), listener: ln,
+		cfg: cfg, doors: o.Doors, log: o.Log, now: o.Now, born: o.Now(), hostID: o.HostID, metrics: newMetrics(o.Registerer), listener: ln,
 		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Doors.Region, o.Now), rates: newRates(o.Now),
 		admission: newAdmission(cfg.Limits()), leaving: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
@@ -109,9 +111,7 @@ func (e *Edge) Addr() string { return e.listener.Addr().String() }
 
 // Sessions returns the number of open sockets.
 func (e *Edge) Sessions() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.sessions.count
+	return e.sessions.len()
 }
 
 // Draining reports whether the node is on its way out.
@@ -141,20 +141,9 @@ func (e *Edge) begin(fn func()) bool {
 	return true
 }
 
-// snapshot returns the sessions of this moment.
-func (e *Edge) snapshot() []*Session {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	all := make([]*Session, 0, e.sessions.count)
-	for spoke := range spokes {
-		all = e.sessions.at(spoke, all)
-	}
-	return all
-}
-
 // CloseUser closes the sessions of a user, or only those of one token (by its id). It does not block.
 func (e *Edge) CloseUser(user protocol.UserID, token string, code protocol.CloseCode) {
-	for _, s := range e.snapshot() {
+	for _, s := range e.sessions.all() {
 		if s.id.User == user && (token == "" || s.id.Token == token) {
 			s.Close(code, 0)
 		}
@@ -172,7 +161,7 @@ func socketURL(base, ticket string) string { return "ws" + trimScheme(base) + "/
 // Crowd goes through the sessions of this moment: workspace and user.
 func (e *Edge) Crowd() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
-		for _, s := range e.snapshot() {
+		for _, s := range e.sessions.all() {
 			if !yield(string(s.id.Workspace), string(s.id.User)) {
 				return
 			}

@@ -36,9 +36,7 @@ func (s *Session) finish(ended error) {
 	}
 	e.metrics.closed.WithLabelValues(code.String(), initiator).Inc()
 	e.metrics.duration.Observe(e.now().Sub(s.opened).Seconds())
-	e.mu.Lock()
 	e.sessions.remove(s) // at last: who waits for it finds everything done
-	e.mu.Unlock()
 }
 
 // leave runs what takes a session away and does not wait for anything, when it is its turn.

@@ -160,9 +160,9 @@ func TestBadge_TheDirtySetIsBounded(t *testing.T) {
 	for i := range 3 * maxBadges {
 		w.hub.publish(posted(protocol.ChannelID(fmt.Sprint("C", i)), 1))
 	}
-	for _, s := range w.edge.snapshot() {
+	for _, s := range w.edge.sessions.all() {
 		s.mu.Lock()
-		if n := len(s.badges); n > maxBadges {
+		if n := len(s.badges.moved); n > maxBadges {
 			t.Errorf("%d badges wait", n)
 		}
 		s.mu.Unlock()
@@ -197,7 +197,7 @@ func TestGiven_IsWhatTheAnswerHas(t *testing.T) {
 	if f := p.until(`"reply_to":3`); f != `{"reply_to":3,"retry_after":2,"ok":false,"error":"ratelimited"}` {
 		t.Errorf("a refusal is %s", f)
 	}
-	for _, s := range w.edge.snapshot() {
+	for _, s := range w.edge.sessions.all() {
 		eventually(t, "the answers are remembered", func() bool { return s.given.has("U6") && s.given.has("U2") })
 	}
 	w.hub.publish(naming(posted("C1", 1), "U2", "U3", "U4", "U5", "U6", "U7"))

@@ -68,6 +68,7 @@ func (s *Session) presenceQuery(f protocol.ClientFrame) {
 		unknown = true
 	}
 	s.mu.Unlock()
+	s.lookAfter(askedFor)
 	if s.doubt(known, until) {
 		unknown = true
 	}
@@ -109,6 +110,7 @@ func (s *Session) doubt(known map[protocol.UserID]protocol.Presence, until time.
 		pr.asked[id] = until // They are within the limit: they were followed.
 	}
 	s.mu.Unlock()
+	s.lookAfter(askedFor)
 	s.follow(doubted...)
 	return true
 }

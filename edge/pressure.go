@@ -43,7 +43,7 @@ func (e *Edge) closeFattest() {
 	}
 	var all []fat
 	total := 0
-	for _, s := range e.snapshot() {
+	for _, s := range e.sessions.all() {
 		if n := s.waits(); n > slim {
 			all = append(all, fat{s, n})
 			total += n

@@ -186,7 +186,7 @@ func (e *Edge) SetPresence(on bool) {
 	if e.mute.Swap(!on) == !on {
 		return
 	}
-	for _, s := range e.snapshot() {
+	for _, s := range e.sessions.all() {
 		s.aside(func() { s.follow() })
 	}
 }

@@ -117,7 +117,7 @@ func TestQuick_AReaderThatStopsIsNotReadOn(t *testing.T) {
 	const size, n = 60_001, 1000 // 60 MB: more than the kernel takes for one reader
 	question := masked(0x80|opText, [4]byte{}, fmt.Appendf(nil, `{"id":1,"type":"query","method":"users/info","args":{"updated_ids":{"U1":%d}}}`, size))
 	go conn.Write(bytes.Repeat(question, n))
-	s := w.edge.snapshot()[0]
+	s := w.edge.sessions.all()[0]
 	stalled := func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()

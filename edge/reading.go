@@ -279,7 +279,7 @@ func (s *Session) handle(op byte, payload []byte) bool {
 	if s.over() {
 		return true // until the client's close frame, or the deadline
 	}
-	s.alive()
+	s.alive(s.edge.now())
 	switch {
 	case op == opPong:
 	case s.heldBack == nil && !s.paced():

@@ -284,7 +284,7 @@ func TestPanics_InAWriterOfMany(t *testing.T) {
 	w := newWorld(t)
 	victim, other := w.hello(w.thinURL("xoxp-ana", "")), w.hello(w.thinURL("xoxp-bo", ""))
 	eventually(t, "both are attached", func() bool { return w.hub.len() == 2 })
-	for _, s := range w.edge.snapshot() {
+	for _, s := range w.edge.sessions.all() {
 		if s.User() == "U1" {
 			s.reading.Lock()
 			s.mu.Lock()
@@ -321,7 +321,7 @@ func TestSlow_MemoryAndTime(t *testing.T) {
 		w := newWorld(t, func(c *Config, _ *world) { c.OutboxBytes, c.WriteTimeout = 8<<10, time.Hour })
 		conn := w.rawSocket(w.thinURL("xoxp-ana", "")) // reads nothing
 		synctest.Wait()
-		s := w.edge.snapshot()[0]
+		s := w.edge.sessions.all()[0]
 		for i := range 100 {
 			w.hub.publish(&protocol.Event{Topic: "C1", Type: "message", Class: protocol.ClassMessage, Payload: fmt.Appendf(nil, `{"n":%d,"x":%q}`, i, strings.Repeat("x", 1000))})
 			s.mu.Lock()

@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -61,7 +60,7 @@ type Session struct {
 	code    protocol.CloseCode
 	call    call
 	pending []func()
-	badges  map[protocol.ChannelID]struct{} // channels out of view that have moved; at most maxBadges
+	badges  *badges // nil if nothing ever moved out of view
 	// presence is what the session knows of those whom it follows; nil if it never followed anybody.
 	presence *presence
 
@@ -92,15 +91,15 @@ type Session struct {
 	registered bool
 	attached   bool
 
-	rewatching atomic.Bool  // Rewatch is on its way
-	heard      atomic.Int64 // Unix nanoseconds of the last frame
-	pinged     atomic.Int64 // Unix nanoseconds of the last ping
+	rewatching atomic.Bool   // Rewatch is on its way
+	heard      atomic.Uint32 // the tick of the last frame
 
 	work sync.WaitGroup // writing, and the goroutines of queries and messages
 
-	// telling guards safe, the resume token of when no badge waited. It is held while badges are told, and taken before mu.
+	seat seat // in the wheel, which guards it
+
+	// telling is held while badges are told, and taken before mu.
 	telling sync.Mutex
-	safe    string
 
 	// following guards detached. It is held while the hub is told whom the session follows, so that the last list wins,
 	// and none comes after Detach. It is taken before mu.
@@ -130,9 +129,7 @@ func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 	}
 	s.number = e.opened.Add(1)
 	s.reactor, s.direct = e.direct(conn)
-	s.heard.Store(s.opened.UnixNano())
-	// A random first ping, so that those who came together are not pinged together.
-	s.pinged.Store(s.opened.Add(-rand.N(e.cfg.PingInterval)).UnixNano())
+	s.alive(s.opened)
 	return s
 }
 
@@ -244,10 +241,12 @@ func (s *Session) register() (reason string) {
 	switch {
 	case e.stopped, e.refusing.Load():
 		return becauseDraining
-	case e.sessions.count >= int(e.admission.sessions.Load()):
+	case e.sessions.len() >= int(e.admission.sessions.Load()):
 		return becauseFull
 	}
-	e.sessions.add(s)
+	at := e.now()
+	now := e.tickAt(at)
+	e.sessions.add(s, s.dueAfter(now, at))
 	e.metrics.connections.Inc()
 	s.registered = true
 	return ""
@@ -260,7 +259,8 @@ func (s *Session) turnAway(stage, reason string) (string, error) {
 	return "overloaded", nil
 }
 
-func (s *Session) alive() { s.heard.Store(s.edge.now().UnixNano()) }
+// alive notes that the client has been heard of.
+func (s *Session) alive(now time.Time) { s.heard.Store(uint32(s.edge.tickAt(now))) }
 
 // paced counts a frame, and ends a session that sends too many.
 func (s *Session) paced() bool {
@@ -373,22 +373,4 @@ func (s *Session) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ending
-}
-
-// check is called by the keeper once a turn of the wheel.
-func (s *Session) check(now time.Time) {
-	cfg := &s.edge.cfg
-	if now.Sub(time.Unix(0, s.heard.Load())) > cfg.PingInterval+cfg.PongWait {
-		s.Close(protocol.ClosePingTimeout, 0)
-		return
-	}
-	if now.Sub(time.Unix(0, s.pinged.Load())) >= cfg.PingInterval {
-		s.pinged.Store(now.UnixNano())
-		s.put(wire(opPing, nil), protocol.ClassControl)
-	}
-	if s.id.Expires > 0 && now.Unix() >= s.id.Expires {
-		s.Close(protocol.CloseTokenExpired, 0)
-	}
-	s.forgetAsked(now)
-	s.tellBadges()
 }

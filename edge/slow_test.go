@@ -64,7 +64,7 @@ func TestSlow_AReaderThatStopsIsClosedAndOthersGoOn(t *testing.T) {
 
 // waiting returns the bytes that wait for a user's sessions.
 func waiting(w *world, user protocol.UserID) (n int) {
-	for _, s := range w.edge.snapshot() {
+	for _, s := range w.edge.sessions.all() {
 		if s.User() == user {
 			s.mu.Lock()
 			n += s.out.bytes

@@ -46,6 +46,41 @@ func TestTimers_PingsAtLeastEvery30Seconds(t *testing.T) {
 	})
 }
 
+// TestTimers_PingsAreSpread: all came in the same moment, and each is pinged once in PingInterval, on the dot; no two of them
+// at once.
+func TestTimers_PingsAreSpread(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const n = 100
+		w := newWorld(t)
+		pinged := make(chan time.Time, 100*n)
+		for range n {
+			p, tell := w.hello(w.thinURL("xoxp-ana", "")), func() { pinged <- time.Now() }
+			p.pinged.Store(&tell)
+		}
+		time.Sleep(2*25*time.Second - tickLength)
+		synctest.Wait()
+		close(pinged)
+		at := make(map[time.Duration]int)
+		began := w.edge.born
+		for when := range pinged {
+			at[when.Sub(began)]++
+		}
+		total := 0
+		for when, count := range at {
+			total += count
+			if count > 1 {
+				t.Errorf("%d are pinged at %v", count, when)
+			}
+			if other := when + 25*time.Second; when < 20*time.Second && at[other] != 1 {
+				t.Errorf("who is pinged at %v is not at %v", when, other)
+			}
+		}
+		if total < 2*n-2 || total > 2*n {
+			t.Errorf("%d pings for %d clients in 50 s", total, n)
+		}
+	})
+}
+
 func TestTimers_ASilentClientIsClosed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -184,7 +219,7 @@ func TestTimers_PresenceQueriesEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
 		p := w.hello(w.thinURL("xoxp-ana", "batch_presence_aware=1&no_query_on_subscribe=1"))
-		s := w.edge.snapshot()[0]
+		s := w.edge.sessions.all()[0]
 		watched := func() string {
 			w.hub.mu.Lock()
 			defer w.hub.mu.Unlock()

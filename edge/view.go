@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -70,22 +71,57 @@ const maxBadges = 1000
 // fewBadges is up to how many badges a session keeps the memory of the last ones for the next.
 const fewBadges = 8
 
-// badgeLater notes that a channel out of view has moved. The keeper tells its badge within a second.
+// badges are what a session is to be told of channels out of view.
+type badges struct {
+	// Session.mu guards these.
+	moved map[protocol.ChannelID]struct{} // channels that have moved; at most maxBadges
+	due   tick                            // when they are told; 0 while none waits
+	told  tick                            // when they were last
+
+	// safe is the resume token of when no badge waited; Session.telling guards it.
+	safe string
+}
+
+// badgeLater notes that a channel out of view has moved. The keeper tells its badge within a second or so.
 func (s *Session) badgeLater(ch protocol.ChannelID) {
-	s.mu.Lock()
-	if s.badges == nil {
-		s.badges = make(map[protocol.ChannelID]struct{})
-	}
-	s.badges[ch] = struct{}{}
-	full := len(s.badges) >= maxBadges
-	s.mu.Unlock()
-	if full {
+	if s.badgeNoted(ch, math.MaxInt) >= maxBadges {
 		s.sendBadges()
 	}
 }
 
-// tellBadges is the keeper's, once a second: that is how often a channel's badge is told.
-func (s *Session) tellBadges() {
+// badgeNoted notes that a channel has moved, and returns how many have; it notes no more than most. Each session has its
+// turn in a second, so that what comes to many in one moment does not go out in one, and a second lies between two badges of
+// a channel.
+func (s *Session) badgeNoted(ch protocol.ChannelID, most int) (moved int) {
+	s.mu.Lock()
+	if s.badges == nil {
+		s.badges = new(badges)
+	}
+	b := s.badges
+	if b.moved == nil {
+		b.moved = make(map[protocol.ChannelID]struct{})
+	}
+	if len(b.moved) < most {
+		b.moved[ch] = struct{}{}
+	}
+	moved = len(b.moved)
+	first := b.due == 0
+	if first {
+		b.due = max(s.round(s.edge.tickAt(s.edge.now()), second), b.told+second)
+	}
+	at := b.due
+	s.mu.Unlock()
+	if first {
+		s.edge.sessions.need(s, at)
+	}
+	return moved
+}
+
+// tellBadges tells the badges whose time has come. It is the keeper's.
+func (s *Session) tellBadges(now tick) {
+	if !s.badgesDue(now) {
+		return
+	}
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	if !s.badgesWait() {
@@ -93,8 +129,20 @@ func (s *Session) tellBadges() {
 	}
 	// Read before they are told: then all that came up to there has been.
 	if token := s.edge.doors.Hub.Served(s); s.sendBadgesLocked() {
-		s.safe = token
+		s.badges.safe = token
 	}
+}
+
+// badgesDue reports whether it is time to tell badges, which is over then: whatever moves from now on waits for the next.
+func (s *Session) badgesDue(now tick) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.badges
+	if b == nil || b.due == 0 || b.due > now {
+		return false
+	}
+	b.due, b.told = 0, now
+	return true
 }
 
 // sendBadges tells the badges before their second is over.
@@ -111,7 +159,7 @@ func (s *Session) resumeToken() string {
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	if s.badgesWait() {
-		return s.safe
+		return s.badges.safe
 	}
 	return token
 }
@@ -119,7 +167,7 @@ func (s *Session) resumeToken() string {
 func (s *Session) badgesWait() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.badges) > 0
+	return s.badges != nil && len(s.badges.moved) > 0
 }
 
 // sendBadgesLocked tells the last state of the channels out of view that have moved. telling must be held: then, when it
@@ -129,13 +177,15 @@ func (s *Session) sendBadgesLocked() (all bool) {
 	var few [fewBadges]protocol.ChannelID
 	moved := few[:0]
 	s.mu.Lock()
-	for ch := range s.badges {
-		moved = append(moved, ch)
-	}
-	if len(moved) > fewBadges {
-		s.badges = nil
-	} else {
-		clear(s.badges)
+	if b := s.badges; b != nil {
+		for ch := range b.moved {
+			moved = append(moved, ch)
+		}
+		if len(moved) > fewBadges {
+			b.moved = nil
+		} else {
+			clear(b.moved)
+		}
 	}
 	s.mu.Unlock()
 	all = true
@@ -144,14 +194,7 @@ func (s *Session) sendBadgesLocked() (all bool) {
 		switch {
 		case !known: // Then the next time; if there is no room for it, what told of the rest was no news either.
 			all = false
-			s.mu.Lock()
-			if s.badges == nil {
-				s.badges = make(map[protocol.ChannelID]struct{})
-			}
-			if len(s.badges) < maxBadges-1 {
-				s.badges[ch] = struct{}{}
-			}
-			s.mu.Unlock()
+			s.badgeNoted(ch, maxBadges-1)
 			continue
 		case m.Channel == "":
 			continue // Not theirs any more: the event that says so has told.

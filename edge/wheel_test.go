@@ -1,6 +1,9 @@
 package edge
 
 import (
+	"maps"
+	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,43 +11,113 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestWheel_EachOnceATurn: whoever is added stands in one spoke until they are removed, and spokes are alike.
-func TestWheel_EachOnceATurn(t *testing.T) {
+// TestWheel_WhoIsDueIsTakenThen: against a table of who is due when. Nobody is taken early, or late, or twice; whoever is
+// in the wheel, looked at or not, is among all of them.
+func TestWheel_WhoIsDueIsTakenThen(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var w wheel
-		in := make(map[*Session]bool)
-		for number := range uint64(rapid.IntRange(0, 200).Draw(t, "sessions")) {
-			s := &Session{number: number}
-			w.add(s)
-			in[s] = true
+		now := tick(rapid.IntRange(0, 3*slots).Draw(t, "since"))
+		w.take(now, nil)
+		dueAt := make(map[*Session]tick) // 0: it is being looked at
+		within := func(at tick) tick { return max(min(at, now+slots-1), now+1) }
+		someone := func(t *rapid.T) *Session {
+			return rapid.SampledFrom(slices.SortedFunc(maps.Keys(dueAt), func(a, b *Session) int { return int(a.number) - int(b.number) })).Draw(t, "session")
 		}
-		full := w.count
-		for s := range in {
-			if rapid.Bool().Draw(t, "goes") {
+		at := func(t *rapid.T) tick {
+			return rapid.OneOf(rapid.Just(now), rapid.Just(tick(0)), rapid.Just(tick(math.MaxUint32-1)), rapid.Custom(func(t *rapid.T) tick { return now + tick(rapid.IntRange(0, 2*slots).Draw(t, "after")) })).Draw(t, "at")
+		}
+		number := uint64(0)
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				s, at := &Session{number: number}, at(t)
+				number++
+				w.add(s, at)
+				dueAt[s] = within(at)
+			},
+			"remove": func(t *rapid.T) {
+				if len(dueAt) == 0 {
+					t.Skip()
+				}
+				s := someone(t)
 				w.remove(s)
 				w.remove(s) // as if it had never been there
-				delete(in, s)
+				w.need(s, now+1)
+				delete(dueAt, s)
+			},
+			"need": func(t *rapid.T) {
+				if len(dueAt) == 0 {
+					t.Skip()
+				}
+				s, at := someone(t), at(t)
+				w.need(s, at)
+				if was := dueAt[s]; was == 0 || within(at) < was {
+					dueAt[s] = within(at)
+				}
+			},
+			"take": func(t *rapid.T) {
+				now += tick(rapid.OneOf(rapid.IntRange(0, 3), rapid.IntRange(0, 3*slots)).Draw(t, "later"))
+				for _, d := range w.take(now, nil) {
+					if was := dueAt[d.session]; was == 0 || was > now || was != d.since {
+						t.Fatalf("at %d session %d is taken, which stood there for %d, as if for %d", now, d.session.number, was, d.since)
+					}
+					dueAt[d.session] = 0
+				}
+				for s, at := range dueAt {
+					if at != 0 && at <= now {
+						t.Fatalf("at %d session %d has not been taken, which was due at %d", now, s.number, at)
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				all := make(map[*Session]bool)
+				for _, s := range w.all() {
+					if _, in := dueAt[s]; !in || all[s] {
+						t.Fatalf("session %d is there, or there twice", s.number)
+					}
+					all[s] = true
+				}
+				if len(all) != len(dueAt) || w.len() != len(dueAt) {
+					t.Fatalf("%d of %d are there, %d are counted", len(all), len(dueAt), w.len())
+				}
+			},
+		})
+	})
+}
+
+// TestWheel_TurnsAreSpread: of sessions that come one after the other each has its turn once a round, and no tick has many.
+func TestWheel_TurnsAreSpread(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		every := tick(rapid.IntRange(1, slots).Draw(t, "every"))
+		first := rapid.Uint64().Draw(t, "first")
+		n := rapid.IntRange(1, 3000).Draw(t, "sessions")
+		since := tick(rapid.Uint32Range(0, math.MaxUint32/2).Draw(t, "since"))
+		in := make(map[tick]int)
+		for i := range n {
+			s := &Session{number: first + uint64(i)}
+			at := s.round(since, every)
+			if at <= since || at > since+every || s.round(at, every) != at+every || s.round(at-1, every) != at {
+				t.Fatalf("the turns after %d, once in %d, are at %d and %d", since, every, at, s.round(at, every))
 			}
+			in[at]++
 		}
-		seen := make(map[*Session]int)
-		for spoke := range spokes {
-			some := w.at(spoke, nil)
-			if len(some) > full/spokes+1 {
-				t.Fatalf("%d of %d sessions are in one spoke", len(some), full)
-			}
-			for _, s := range some {
-				seen[s]++
-			}
-		}
-		for s := range in {
-			if seen[s] != 1 {
-				t.Fatalf("session %d is looked at %d times a turn", s.number, seen[s])
-			}
-		}
-		if len(seen) != len(in) || w.count != len(in) {
-			t.Fatalf("%d are there, %d are counted, %d are looked at", len(in), w.count, len(seen))
+		// Three to a place: the fractional parts of n multiples of the golden ratio have gaps of three sizes.
+		if most := slices.Max(slices.Collect(maps.Values(in))); most > n/int(every)+3 {
+			t.Errorf("%d of %d sessions have their turn at once, of %d", most, n, every)
 		}
 	})
+}
+
+func TestWheel_ATimeIsNeverShorter(t *testing.T) {
+	for _, c := range []struct {
+		d    time.Duration
+		want tick
+	}{
+		{-time.Second, 0}, {0, 0}, {1, 1}, {tickLength, 1}, {tickLength + 1, 2}, {25 * time.Second, 500}, {math.MaxInt64, 1 << 30},
+	} {
+		if got := ticks(c.d); got != c.want {
+			t.Errorf("%v is %d ticks", c.d, got)
+		}
+	}
 }
 
 // TestFinish_ManyAtOnce: whoever ends does so beside the others, of whom only few run.

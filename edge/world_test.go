@@ -460,6 +460,7 @@ type peer struct {
 	ended  error       // why; read after frames is closed
 	pings  atomic.Int64
 	silent atomic.Bool // pings are not answered
+	pinged atomic.Pointer[func()] // runs for each ping, if there is one
 }
 
 func (w *world) dial(url string, header ...string) *peer {
@@ -478,7 +479,11 @@ func (w *world) dial(url string, header ...string) *peer {
 func (w *world) peer(conn *websocket.Conn) *peer {
 	p := &peer{t: w.t, conn: conn, frames: make(chan string, 10_000)}
 	conn.SetPingHandler(func(data string) error {
-		if p.pings.Add(1); p.silent.Load() {
+		p.pings.Add(1)
+		if fn := p.pinged.Load(); fn != nil {
+			(*fn)()
+		}
+		if p.silent.Load() {
 			return nil
 		}
 		return conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
