@@ -42,6 +42,9 @@ type Client struct {
 	lastID   atomic.Int64
 	typed    typist
 
+	// renewing has whoever asks TokenSource, and hands over what it gives; capacity 1; never closed.
+	renewing chan struct{}
+
 	mu     sync.Mutex
 	socket *conn         // nil while there is none
 	joined chan struct{} // closed, and replaced, when there is one, or never will be
@@ -86,7 +89,7 @@ func newClient(ctx context.Context, opt Options) (*Client, *journey, error) {
 	}
 	c := &Client{
 		opt: opt, base: where, secure: where.secure, token: opt.Token, ready: make(chan struct{}), gone: make(chan struct{}), states: newStates(),
-		shelf: newShelf(opt.MaxObjects, opt.MaxObjectBytes, opt.MaxAge), joined: make(chan struct{}), http: opt.HTTPClient, idle: func() {},
+		shelf: newShelf(opt.MaxObjects, opt.MaxObjectBytes, opt.MaxAge), joined: make(chan struct{}), renewing: make(chan struct{}, 1), http: opt.HTTPClient, idle: func() {},
 	}
 	c.dialer = &websocket.Dialer{
 		Proxy: http.ProxyFromEnvironment, NetDialContext: opt.DialContext, TLSClientConfig: opt.TLS, HandshakeTimeout: handshakeTimeout,
@@ -293,32 +296,4 @@ func (c *Client) booted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.boot != nil && c.counts != nil
-}
-
-func (c *Client) currentToken() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.token
-}
-
-// renewToken gets a token if there is none, or the last one is dead.
-func (c *Client) renewToken(j *journey) error {
-	old := c.currentToken()
-	if old != "" && !j.renew {
-		return nil
-	}
-	if c.opt.TokenSource == nil {
-		return ErrToken
-	}
-	token, err := c.opt.TokenSource(c.life)
-	switch {
-	case err != nil:
-		return fmt.Errorf("get token: %w", err)
-	case token == old || token == "":
-		return ErrToken
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.token, j.renew = token, false
-	return nil
 }

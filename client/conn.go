@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fasthttp/websocket"
@@ -35,6 +36,9 @@ type conn struct {
 	out  chan []byte   // frames; 64, so that a burst of queries is handed over at once; never closed
 	poke chan struct{} // want has something; capacity 1; never closed
 	done chan struct{} // closed when the socket is over
+
+	token      atomic.Pointer[string] // what the session goes by
+	refreshing atomic.Bool            // a new token is on its way to the server
 
 	mu      sync.Mutex
 	cause   error                // why it is over; nil while it is not

@@ -31,6 +31,8 @@
 //	WatchPresence client  presence_sub                   Presence
 //	Send          client  message {client_msg_id}        again after a break, until it is acknowledged; posted once
 //	              client  ping                           pong brings a newer token
+//	TokenSource   server  refresh                        the access token is about to end
+//	              client  refresh {token}                the connection goes on with the new one
 //	              server  close 4200 {retry, URL}        State is Reconnecting; the server says when and where
 //	              client  …&resume=TOKEN                 what was missed comes again, what was had is skipped
 //	              server  hello {resume: resync}         Resync: what cannot be told any more

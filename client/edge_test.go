@@ -35,6 +35,7 @@ type edge struct {
 	posts    []string               // texts, each once
 	sessions map[*session]bool
 	opened   []string // queries of the sockets' addresses
+	bearers  []string // and their tokens
 	asked    []string // edge queries
 	tokens   map[string]bool
 
@@ -110,6 +111,7 @@ var upgrader = websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024}
 func (e *edge) socket(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	e.opened = append(e.opened, r.URL.RawQuery)
+	e.bearers = append(e.bearers, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	refuse := e.refuse
 	e.mu.Unlock()
 	if refuse != nil {
@@ -321,6 +323,14 @@ func (s *session) step(f protocol.ClientFrame) {
 		if e.onMessage == nil || e.onMessage(s, m) {
 			s.say(fmt.Sprintf(`{"ok":true,"reply_to":%s,"ts":%q}`, f.ID, e.postLocked(m.Channel, m.Text, m.ClientMsgID)))
 		}
+	case protocol.FrameRefresh:
+		var r protocol.RefreshFrame
+		json.Unmarshal(f.Raw, &r)
+		if e.tokens[r.Token] {
+			s.say(fmt.Sprintf(`{"ok":true,"reply_to":%s,"expires":0}`, f.ID))
+		} else {
+			s.say(fmt.Sprintf(`{"ok":false,"reply_to":%s,"error":{"code":5,"msg":"token_revoked"}}`, f.ID))
+		}
 	case protocol.FrameQuery:
 		var q protocol.QueryFrame
 		json.Unmarshal(f.Raw, &q)
@@ -415,6 +425,12 @@ func (e *edge) queries() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.asked)
+}
+
+func (e *edge) tokensSeen() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.bearers)
 }
 
 func (e *edge) addresses() []string {

@@ -28,6 +28,8 @@ func (c *Client) listen(j *journey, socket *conn) error {
 			}
 		case f.kind == protocol.FrameObjects:
 			c.objects(&f)
+		case f.kind == protocol.FrameRefresh:
+			c.asked(socket)
 		case f.kind == protocol.FrameResync:
 			c.lost(j, &f)
 		case f.kind == protocol.FrameError:

@@ -22,8 +22,9 @@ type Options struct {
 	URL string
 	// Token is whose client this is. It is sent in a header, so that it stands in no log of addresses.
 	Token string
-	// TokenSource gives a token: the first one if Token is empty, and a new one when the server says that the last is
-	// dead. If it gives the dead one again, the client ends. It is called from one goroutine.
+	// TokenSource gives a token: the first one if Token is empty, and a new one when the server says that the last is dead, or
+	// is about to end: then the connection goes on with the new one, and if the source has none yet it is asked again. If it
+	// gives a dead one again, the client ends. It is called once at a time.
 	TokenSource func(ctx context.Context) (string, error)
 
 	// View is what is on the screen at first: see Client.SetView. nil gets everything; an empty list gets badges only.

@@ -15,7 +15,8 @@ type journey struct {
 	policy    protocol.Reconnect // of the last hello
 	resume    bool               // at is worth presenting
 	greeted   bool               // there was a hello
-	renew     bool               // the token is dead
+	token     string             // what the last connection went by
+	dead      string             // a token that the server does not take any more; "" if there is none
 	elsewhere *base              // where to go next, if not to the usual place
 
 	failures int // connections that followed one another and did not last
@@ -39,6 +40,9 @@ func (c *Client) run(j *journey) {
 			c.finish(err)
 			return
 		}
+		if v.renew {
+			j.dead = j.token
+		}
 		j.heed(&v, lasted, c.secure)
 		pause := v.pause(j.policy, j.failures)
 		j.failures++
@@ -59,7 +63,6 @@ func (j *journey) heed(v *verdict, lasted time.Duration, secure bool) {
 	if v.forget {
 		j.at.Token = ""
 	}
-	j.renew = j.renew || v.renew
 	j.elsewhere = nil
 	if v.address != "" {
 		// The token goes where the server says, but never from a secret connection to an open one.
@@ -74,7 +77,8 @@ func (c *Client) connection(j *journey) (lasted time.Duration, err error) {
 	if err := c.renewToken(j); err != nil {
 		return 0, err
 	}
-	o := opening{at: c.base, token: c.currentToken(), boot: !c.booted(), resume: j.at.Token}
+	j.token = c.currentToken()
+	o := opening{at: c.base, token: j.token, boot: !c.booted(), resume: j.at.Token}
 	if j.elsewhere != nil {
 		o.at = *j.elsewhere
 	}
@@ -86,6 +90,8 @@ func (c *Client) connection(j *journey) (lasted time.Duration, err error) {
 	}
 	told.viewSent = len(o.view) > 0 || !told.viewSet
 	socket := newConn(ws, c.opt.PingInterval, func() [][]byte { return c.wants.frames(&told) })
+	socket.token.Store(&o.token)
+	defer func() { j.token = *socket.token.Load() }()
 	stop := context.AfterFunc(c.life, func() { socket.end(ErrClosed) })
 	defer stop()
 	done := make(chan struct{})

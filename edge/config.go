@@ -42,6 +42,14 @@ type Config struct {
 	PingInterval time.Duration `koanf:"ping_interval"`
 	// PongWait is how long after a ping a client must have been heard of.
 	PongWait time.Duration `koanf:"pong_wait"`
+	// MaxLifetime is how long a session may last, 20 % more or less so that those who came together do not go together; its
+	// client is told to come back at once. It brings long-lived clients to newer nodes. 0: as long as the client likes.
+	MaxLifetime time.Duration `koanf:"max_lifetime"`
+	// RefreshAhead is how long before its token ends a thin session is asked for a new one, a quarter more or less. A session
+	// ends with its token.
+	RefreshAhead time.Duration `koanf:"refresh_ahead"`
+	// RefreshRate is how many new tokens the sessions of one user may send in a minute, a quarter of them at once.
+	RefreshRate int `koanf:"refresh_rate"`
 	// WriteTimeout bounds one write to a socket; a client that takes longer is closed.
 	WriteTimeout time.Duration `koanf:"write_timeout"`
 	// OutboxFrames and OutboxBytes bound what waits for one session.
@@ -84,7 +92,7 @@ func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", Region: "local", Origins: []string{}, RateLimits: true,
 		MaxConnections: 4096, MaxSessions: 15_000, MaxHandshakes: 4096, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, WriteTimeout: 10 * time.Second,
+		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, RefreshAhead: time.Minute, RefreshRate: 20, WriteTimeout: 10 * time.Second,
 		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, FrameRate: 50, FrameBurst: 500, MessageBurst: 30,
 		Presence: true, StormOpens: 200, // a morning of 15,000 people in an hour is 4 a second
 		TicketLife: 30 * time.Second, MaxTickets: 50_000, WriteVisible: 500 * time.Millisecond,
@@ -101,7 +109,7 @@ func (c *Config) Validate() error {
 	}
 	for name, n := range map[string]int{
 		"max_connections": c.MaxConnections, "max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
-		"session_queries": c.SessionQueries, "frame_rate": c.FrameRate, "frame_burst": c.FrameBurst, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "storm_opens": c.StormOpens,
+		"session_queries": c.SessionQueries, "frame_rate": c.FrameRate, "frame_burst": c.FrameBurst, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "refresh_rate": c.RefreshRate, "storm_opens": c.StormOpens,
 	} {
 		if n <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
@@ -109,7 +117,7 @@ func (c *Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"call_timeout": c.CallTimeout, "idle_timeout": c.IdleTimeout, "ping_interval": c.PingInterval, "pong_wait": c.PongWait, "write_timeout": c.WriteTimeout,
-		"ticket_life": c.TicketLife, "reconnect_min": c.ReconnectMin, "reconnect_max": c.ReconnectMax,
+		"ticket_life": c.TicketLife, "refresh_ahead": c.RefreshAhead, "reconnect_min": c.ReconnectMin, "reconnect_max": c.ReconnectMax,
 	} {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
@@ -120,6 +128,9 @@ func (c *Config) Validate() error {
 	}
 	if c.WriteVisible < 0 || c.DrainDelay < 0 || c.DrainTime < 0 || c.ReconnectStable < 0 {
 		errs = append(errs, errors.New("write_visible, drain_delay, drain_time and reconnect_stable: must not be below 0"))
+	}
+	if c.MaxLifetime != 0 && c.MaxLifetime < time.Minute {
+		errs = append(errs, errors.New("max_lifetime: must be 0 (no bound) or at least 1m"))
 	}
 	if c.PingInterval > 30*time.Second {
 		errs = append(errs, errors.New("ping_interval: clients of the dialect want a ping at least every 30s"))

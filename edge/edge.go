@@ -144,7 +144,7 @@ func (e *Edge) begin(fn func()) bool {
 // CloseUser closes the sessions of a user, or only those of one token (by its id). It does not block.
 func (e *Edge) CloseUser(user protocol.UserID, token string, code protocol.CloseCode) {
 	for _, s := range e.sessions.all() {
-		if s.id.User == user && (token == "" || s.id.Token == token) {
+		if s.id.User == user && (token == "" || s.credential().name == token) {
 			s.Close(code, 0)
 		}
 	}

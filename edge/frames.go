@@ -56,6 +56,8 @@ func (s *Session) step(raw []byte) bool {
 		}
 	case protocol.FrameView:
 		s.setView(f)
+	case protocol.FrameRefresh:
+		s.refresh(f)
 	default:
 		label = "other"
 		s.fault(f, protocol.SocketErrUnknownType, "unknown type "+string(protocol.AppendString(nil, f.Type)))
@@ -172,7 +174,7 @@ func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
 		}
 	}
 	reply, err := s.edge.forward(ctx, "socket", &protocol.Call{
-		Method: "chat.postMessage", Token: s.token, ContentType: "application/json", Body: protocol.MustMarshal(fields), Remote: s.raw.RemoteAddr().String(),
+		Method: "chat.postMessage", Token: s.credential().token, ContentType: "application/json", Body: protocol.MustMarshal(fields), Remote: s.raw.RemoteAddr().String(),
 	}, s.id)
 	if err != nil {
 		pe := protocol.AsError(err)

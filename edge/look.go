@@ -46,9 +46,8 @@ func (s *Session) look(since, now tick, at time.Time) (next tick) {
 	if s.round(since-1, s.edge.pings()) <= now {
 		s.put(ping, protocol.ClassControl)
 	}
-	if s.id.Expires > 0 && at.Unix() >= s.id.Expires {
-		s.Close(protocol.CloseTokenExpired, 0)
-	}
+	s.lookAtLifetime(at)
+	s.lookAtToken(at)
 	s.forgetAsked(at)
 	s.tellBadges(now)
 	return s.dueAfter(now, at)
@@ -68,11 +67,14 @@ func (e *Edge) patience() tick { return ticks(e.cfg.PingInterval + e.cfg.PongWai
 // meanwhile.
 func (s *Session) dueAfter(now tick, at time.Time) tick {
 	next := min(s.round(now, s.edge.pings()), tick(s.heard.Load())+s.edge.patience()+1)
-	if s.id.Expires > 0 {
-		next = min(next, now+ticks(time.Unix(s.id.Expires, 0).Sub(at))+1)
+	if s.edge.cfg.MaxLifetime > 0 {
+		next = min(next, now+ticks(s.lifeLeft(at))+1)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if left, ends := s.askLeftLocked(at); ends {
+		next = min(next, now+ticks(left)+1)
+	}
 	if s.presence != nil {
 		for _, until := range s.presence.asked {
 			next = min(next, now+ticks(until.Sub(at))+1)
@@ -82,6 +84,19 @@ func (s *Session) dueAfter(now tick, at time.Time) tick {
 		next = min(next, s.badges.due)
 	}
 	return next
+}
+
+// lifeLeft returns how much of its life a session has left, if that is bounded: by 80 to 120 % of MaxLifetime.
+func (s *Session) lifeLeft(at time.Time) time.Duration {
+	life := s.edge.cfg.MaxLifetime
+	return life - life/5 + s.part(2*(life/5)) - at.Sub(s.opened)
+}
+
+// lookAtLifetime sends a client away that has been here for long enough.
+func (s *Session) lookAtLifetime(at time.Time) {
+	if s.edge.cfg.MaxLifetime > 0 && s.lifeLeft(at) <= 0 {
+		s.Goodbye(protocol.CloseLifetime, 0)
+	}
 }
 
 // lookAfter sees to it that the session is looked at when a time is over.

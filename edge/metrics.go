@@ -43,6 +43,8 @@ type metrics struct {
 	resumes       *prometheus.CounterVec // mode
 	replayed      prometheus.Histogram
 	badges        prometheus.Counter
+	refreshAsked  prometheus.Counter
+	refreshes     *prometheus.CounterVec // outcome
 	suppressed    prometheus.Gauge
 	// What became of the objects that events name.
 	givenSent, givenRecent, givenMissing prometheus.Counter
@@ -90,20 +92,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		queued: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "flannel_outbox_bytes", Help: "Bytes that waited in an outbox when a write began.", Buckets: []float64{256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20},
 		}),
-		calls:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
-		callTime:   f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),
-		writes:     f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
-		writeTime:  f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
-		unseen:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
-		pressure:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_memory_pressure", Help: "How short of memory the node is: 1 drops ephemeral events, 2 turns new sockets away, too, 3 closes the sessions with most waiting, too."}),
-		draining:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
-		remaining:  f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
-		deadline:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_deadline_timestamp_seconds", Help: "When a drain cuts off the sessions that are left; 0 while there is none."}),
-		panics:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
-		resumes:    f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
-		replayed:   f.NewHistogram(hist("flannel_replay_events", "Events that a session was told again when it came back.", []float64{0, 1, 3, 10, 30, 100, 300, 1000, 3000})),
-		suppressed: f.NewGauge(prometheus.GaugeOpts{Name: "flannel_presence_suppressed", Help: "1 while changes of presence are held back: a storm of sockets, or switched off."}),
-		badges:     f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
+		calls:        f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_http_requests_total", Help: "HTTP calls by path and outcome."}, []string{"path", "outcome"}),
+		callTime:     f.NewHistogramVec(hist("flannel_http_request_duration_seconds", "How long HTTP calls took.", durationBuckets), []string{"path"}),
+		writes:       f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_writes_total", Help: "Calls forwarded to the backend by way and outcome."}, []string{"op", "outcome"}),
+		writeTime:    f.NewHistogramVec(hist("flannel_write_duration_seconds", "How long forwarded calls took.", durationBuckets), []string{"op"}),
+		unseen:       f.NewCounter(prometheus.CounterOpts{Name: "flannel_writes_unseen_total", Help: "Writes whose effect the node had not seen when it answered."}),
+		pressure:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_memory_pressure", Help: "How short of memory the node is: 1 drops ephemeral events, 2 turns new sockets away, too, 3 closes the sessions with most waiting, too."}),
+		draining:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_draining", Help: "1 while the node says goodbye to its sessions."}),
+		remaining:    f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_remaining_connections", Help: "Sessions that a drain has not said goodbye to yet."}),
+		deadline:     f.NewGauge(prometheus.GaugeOpts{Name: "flannel_drain_deadline_timestamp_seconds", Help: "When a drain cuts off the sessions that are left; 0 while there is none."}),
+		panics:       f.NewCounter(prometheus.CounterOpts{Name: "flannel_panics_total", Help: "Sessions and calls that a fault of ours ended."}),
+		resumes:      f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_resume_total", Help: "Sessions that came back with a resume token, by what they were told."}, []string{"mode"}),
+		replayed:     f.NewHistogram(hist("flannel_replay_events", "Events that a session was told again when it came back.", []float64{0, 1, 3, 10, 30, 100, 300, 1000, 3000})),
+		suppressed:   f.NewGauge(prometheus.GaugeOpts{Name: "flannel_presence_suppressed", Help: "1 while changes of presence are held back: a storm of sockets, or switched off."}),
+		refreshAsked: f.NewCounter(prometheus.CounterOpts{Name: "flannel_token_refresh_asked_total", Help: "Sessions that were asked for a new token because theirs was about to end."}),
+		refreshes:    f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_token_refresh_total", Help: "New tokens that sessions sent, by what became of them."}, []string{"outcome"}),
+		badges:       f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
 	}
 	m.deliveries = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"}))
 	m.dropped = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_events_dropped_total", Help: "Frames that found no room in an outbox, by class."}, []string{"class"}))
@@ -135,6 +139,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	objects := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_jit_objects_total", Help: "Objects that events to thin sessions name: sent before the event, given recently, or missing: not at hand, or not for them."}, []string{"result"})
 	m.givenSent, m.givenRecent, m.givenMissing = objects.WithLabelValues("sent"), objects.WithLabelValues("recent"), objects.WithLabelValues("missing")
+	for _, o := range refreshOutcomes {
+		m.refreshes.WithLabelValues(o)
+	}
 	for _, mode := range []string{protocol.ResumeReplayed, protocol.ResumeLossless, protocol.ResumeResync} {
 		m.resumes.WithLabelValues(mode)
 	}
@@ -142,7 +149,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 var (
-	frameTypes = []string{protocol.FrameMessage, protocol.FrameTyping, protocol.FramePing, protocol.FramePresenceSub, protocol.FramePresenceQuery, protocol.FrameQuery, protocol.FrameView, "bad", "other"}
+	frameTypes = []string{protocol.FrameMessage, protocol.FrameTyping, protocol.FramePing, protocol.FramePresenceSub, protocol.FramePresenceQuery, protocol.FrameQuery, protocol.FrameView, protocol.FrameRefresh, "bad", "other"}
 	paths      = []string{"api", "cache", "other"}
 	outcomes   = []string{"ok", "error", "ratelimited", "unavailable"}
 )

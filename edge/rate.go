@@ -25,8 +25,8 @@ type rates struct {
 }
 
 type rateKey struct {
-	user   protocol.UserID
-	method string
+	user protocol.UserID
+	what string // a method, or FrameRefresh
 }
 
 func newRates(now func() time.Time) *rates {
@@ -35,8 +35,13 @@ func newRates(now func() time.Time) *rates {
 
 // take counts one call. It returns 0, or how long to wait.
 func (r *rates) take(user protocol.UserID, method string) time.Duration {
+	return r.takeOf(user, method, protocol.Methods[method].Tier.PerMinute())
+}
+
+// takeOf counts one of what is no method, of which a user has so many a minute.
+func (r *rates) takeOf(user protocol.UserID, what string, perMinute int) time.Duration {
 	now := r.now()
-	res := r.bucket(rateKey{user, method}).ReserveN(now, 1)
+	res := r.bucket(rateKey{user, what}, perMinute).ReserveN(now, 1)
 	wait := res.DelayFrom(now)
 	if wait > 0 {
 		res.CancelAt(now)
@@ -44,7 +49,7 @@ func (r *rates) take(user protocol.UserID, method string) time.Duration {
 	return wait
 }
 
-func (r *rates) bucket(key rateKey) *rate.Limiter {
+func (r *rates) bucket(key rateKey, perMinute int) *rate.Limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if b := r.young[key]; b != nil {
@@ -52,8 +57,7 @@ func (r *rates) bucket(key rateKey) *rate.Limiter {
 	}
 	b := r.old[key]
 	if b == nil {
-		perMinute := protocol.Methods[key.method].Tier.PerMinute()
-		b = rate.NewLimiter(rate.Limit(float64(perMinute)/60), perMinute/burstShare)
+		b = rate.NewLimiter(rate.Limit(float64(perMinute)/60), max(perMinute/burstShare, 1))
 	}
 	if len(r.young) >= maxRates {
 		r.young, r.old = make(map[rateKey]*rate.Limiter), r.young

@@ -52,6 +52,8 @@ type Session struct {
 	gone    bool // run is over: no goroutine is started any more
 	server  bool // we closed
 	sending bool // drainPending runs
+	asked   bool // for a new token in place of the present one
+	renews  bool // a new token is being looked at
 	out     outbox
 	waiting int64   // since when the outbox's first frame waits, in Unix nanoseconds
 	early   *outbox // events while held; nil if there are none
@@ -63,6 +65,7 @@ type Session struct {
 	badges  *badges // nil if nothing ever moved out of view
 	// presence is what the session knows of those whom it follows; nil if it never followed anybody.
 	presence *presence
+	renewed  *credential // in place of token and id's; nil until the client sent one
 
 	// Static too.
 	number  uint64 // of all sessions of the node

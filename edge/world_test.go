@@ -45,9 +45,13 @@ type fakeQueries struct {
 	unsure  map[protocol.UserID]bool // nobody knows now whether they may be heard of
 	void    bool                     // nobody knows a user's places now
 	badge   func()                   // runs within Badge, if set
+	asked   func(token string)       // runs within Identify, if set
 }
 
 func (q *fakeQueries) Identify(_ context.Context, token string) (protocol.Identity, error) {
+	if q.asked != nil {
+		q.asked(token)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if code, ok := q.dead[token]; ok {
@@ -459,7 +463,7 @@ type peer struct {
 	frames chan string // of all sizes; closed by the reader at the end
 	ended  error       // why; read after frames is closed
 	pings  atomic.Int64
-	silent atomic.Bool // pings are not answered
+	silent atomic.Bool            // pings are not answered
 	pinged atomic.Pointer[func()] // runs for each ping, if there is one
 }
 

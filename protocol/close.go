@@ -22,8 +22,10 @@ const (
 	CloseBadUTF8     CloseCode = 1007
 	CloseTooBig      CloseCode = 1009
 
-	CloseReconnect    CloseCode = 4000
-	ClosePingTimeout  CloseCode = 4001
+	CloseReconnect   CloseCode = 4000
+	ClosePingTimeout CloseCode = 4001
+	// CloseLifetime: the connection has lasted as long as the server lets one last.
+	CloseLifetime     CloseCode = 4002
 	CloseOverloaded   CloseCode = 4100
 	CloseTooFast      CloseCode = 4101
 	CloseDraining     CloseCode = 4200
@@ -37,7 +39,7 @@ const (
 
 var closeNames = map[CloseCode]string{
 	CloseNormal: "normal", CloseGoingAway: "going_away", CloseProtocol: "protocol_error", CloseUnsupported: "unsupported_data",
-	CloseBadUTF8: "bad_utf8", CloseTooBig: "too_big", CloseReconnect: "reconnect", ClosePingTimeout: "ping_timeout",
+	CloseBadUTF8: "bad_utf8", CloseTooBig: "too_big", CloseReconnect: "reconnect", ClosePingTimeout: "ping_timeout", CloseLifetime: "lifetime",
 	CloseOverloaded: "overloaded", CloseTooFast: "too_fast", CloseDraining: "draining", CloseTokenExpired: "token_expired",
 	CloseTokenRevoked: "token_revoked", CloseSlow: "slow", CloseResync: "resync", CloseInactive: "account_inactive",
 	CloseBadTicket: "bad_ticket",

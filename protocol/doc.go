@@ -24,6 +24,8 @@
 //	client  view {channels}                         no answer; other channels come as badge from now on
 //	server  objects {users, channels, bots}         right before the event that needs them
 //	server  hello, pong carry resume_token          resume=TOKEN in the address continues from there: resume.go
+//	server  refresh {expires}                       the token is about to end: refresh.go
+//	client  refresh {id, token}                     Refreshed, or Nack; before its token ends, or the session does
 //	server  resync {refetch}                        something was lost; a close frame follows
 //
 // # Edge and backend

@@ -57,6 +57,7 @@ var connections = Board{
 			{"Draining nodes", "short", "More than a rollout takes at once: sessions move twice.", curves, []Query{gauge("nodes", "flannel_draining", "")}},
 			{"Sessions still to go", "short", "Flat above 0: docs/runbooks/drain-stuck.md.", curves, []Query{gauge("sessions", "flannel_drain_remaining_connections", "")}},
 			{"Tokens not accepted", "ops", "A jump of invalid_auth is an attack, or keys that were changed.", curves, []Query{rate("{{reason}}", "flannel_auth_failures_total", "reason")}},
+			{"New tokens on open sockets", "ops", "asked far above ok: clients do not follow, and lose their connection when the token ends. refused, mismatch: they send what is no use.", curves, []Query{rate("asked", "flannel_token_refresh_asked_total", ""), rate("{{outcome}}", "flannel_token_refresh_total", "outcome")}},
 		}},
 	},
 }

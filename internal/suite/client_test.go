@@ -8,8 +8,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"flannel/backend/token"
 	thinclient "flannel/client"
 	"flannel/protocol"
 )
@@ -224,5 +227,50 @@ func TestClient_TokenThatDies(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// TestClient_OutlivesItsToken: the token ends in a few seconds. The client is asked for another one and goes on with it, on the
+// same connection: it hears, and what it sends is forwarded with a token that the backend takes. When that is revoked, the
+// connection ends, and the next one begins with a third.
+func TestClient_OutlivesItsToken(t *testing.T) {
+	w := newWorld(t, 12)
+	channel, bo := generalOf(t, w), w.member(1)
+	ends := time.Now().Unix() + 3
+	issue := func(name string, expires int64) string {
+		tok, err := w.back.Tokens().Issue(token.Claims{ID: name, User: bo.id, Workspace: w.seed.Workspace.ID, Role: protocol.RoleMember, Issued: time.Now().Unix(), Expires: expires})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tok
+	}
+	var asked atomic.Int64
+	var second atomic.Value
+	short := bo
+	short.token = issue("first", ends)
+	c := dialThin(t, w, short, func(o *thinclient.Options) {
+		o.TokenSource = func(context.Context) (string, error) {
+			n := asked.Add(1)
+			tok := issue(fmt.Sprint("token ", n), time.Now().Unix()+3600)
+			second.CompareAndSwap(nil, tok)
+			return tok, nil
+		}
+	})
+	since := c.State().Since
+	eventually(t, "the first token is over", func() bool { return time.Now().Unix() > ends })
+	if _, err := c.Send(t.Context(), thinclient.Outgoing{Channel: channel, Text: "still here"}); err != nil {
+		t.Fatal(err)
+	}
+	heard(t, c, "the message", text1("still here"))
+	if s := c.State(); s.Since != since || asked.Load() != 1 {
+		t.Errorf("the state is %+v, since before %v; %d tokens", s, since, asked.Load())
+	}
+
+	if _, _, answer := call(t, w.backendURL(), "auth.revoke", second.Load().(string), nil); answer["ok"] != true {
+		t.Fatalf("auth.revoke: %v", answer)
+	}
+	eventually(t, "the connection is another", func() bool { s := c.State(); return s.Phase == thinclient.Connected && s.Since != since })
+	if n := asked.Load(); n != 2 {
+		t.Errorf("%d tokens", n)
 	}
 }

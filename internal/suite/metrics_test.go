@@ -40,6 +40,8 @@ var elsewhere = map[string][2]string{
 	"flannel_query_pending_ids_total":                {"query/userload_test.go", "metrics.pending"},
 	"flannel_query_user_outrun_total":                {"query/userload_test.go", "metrics.outrun"},
 	"flannel_slow_clients_total":                     {"edge/slow_test.go", "flannel_slow_clients_total"},
+	"flannel_token_refresh_asked_total":              {"edge/refresh_test.go", "flannel_token_refresh_asked_total"},
+	"flannel_token_refresh_total":                    {"edge/refresh_test.go", "flannel_token_refresh_total"},
 	"flannel_upstream_boot_waiting":                  {"upstream/pace_test.go", "flannel_upstream_boot_waiting"},
 	"flannel_upstream_inflight":                      {"upstream/pace_test.go", "flannel_upstream_inflight"},
 	"flannel_upstream_joined_total":                  {"upstream/load_test.go", "m.joined"},
