@@ -259,6 +259,29 @@ func TestPublish_ReachesTheBackendOrIsDropped(t *testing.T) {
 	})
 }
 
+// Thousands who come back in a second are a few frames, not a frame each.
+func TestReport_IsGathered(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		u := f.open(nil)
+		run(t, u, newChecker(t, f))
+		settle(time.Second)
+		for i := range 1000 {
+			u.Report([]protocol.UserID{protocol.UserID(fmt.Sprintf("U%d", i))}, nil)
+			time.Sleep(time.Millisecond)
+		}
+		settle(time.Second)
+
+		frames, told := f.frames(protocol.StreamReport), 0
+		for _, frame := range frames {
+			told += len(frame.Present)
+		}
+		if most := int(time.Second/gatherFor) + 1; told != 1000 || len(frames) > most {
+			t.Errorf("%d users in %d frames, want 1000 in at most %d", told, len(frames), most)
+		}
+	})
+}
+
 func TestReport_IsCoalescedAndToldAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)

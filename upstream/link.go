@@ -175,15 +175,26 @@ func (c *link) writeLoop(u *Upstream) {
 	beat := time.NewTicker(c.heartbeat)
 	defer beat.Stop()
 	beats := int64(0)
+	// On a new stream everybody who is present is told at once.
+	gather := time.NewTimer(0)
+	defer gather.Stop()
+	due := false
 	for {
-		for _, f := range u.outgoing() {
+		for _, f := range u.outgoing(due) {
 			if !c.write(u, f) {
 				return
 			}
 		}
+		due = false
 		var f protocol.StreamFrame
 		select {
 		case <-u.wake:
+			continue
+		case <-u.report:
+			gather.Reset(gatherFor)
+			continue
+		case <-gather.C:
+			due = true
 			continue
 		case id := <-c.pongs:
 			f = protocol.StreamFrame{Type: protocol.StreamPong, ID: id}
@@ -202,8 +213,9 @@ func (c *link) writeLoop(u *Upstream) {
 	}
 }
 
-// outgoing takes what is to be sent next; more may be waiting, and then the writer has been reminded.
-func (u *Upstream) outgoing() []protocol.StreamFrame {
+// outgoing takes what is to be sent next; more may be waiting, and then the writer has been reminded. Who is present is told
+// when reports are due.
+func (u *Upstream) outgoing(reports bool) []protocol.StreamFrame {
 	var frames []protocol.StreamFrame
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -215,8 +227,14 @@ func (u *Upstream) outgoing() []protocol.StreamFrame {
 		frames = append(frames, protocol.StreamFrame{Type: protocol.StreamSubscribe, Topics: subscribe})
 	}
 	// A report has no limit in the contract; the one for topics keeps frames as small.
-	if present, absent := u.present.take(protocol.MaxStreamTopics); len(present)+len(absent) > 0 {
-		frames = append(frames, protocol.StreamFrame{Type: protocol.StreamReport, Present: present, Absent: absent})
+	if reports {
+		present, absent := u.present.take(protocol.MaxStreamTopics)
+		if u.gathering = len(present)+len(absent) == protocol.MaxStreamTopics; u.gathering { // There may be more.
+			u.remind()
+		}
+		if len(present)+len(absent) > 0 {
+			frames = append(frames, protocol.StreamFrame{Type: protocol.StreamReport, Present: present, Absent: absent})
+		}
 	}
 	if events := u.outbox.take(); len(events) > 0 {
 		frames = append(frames, protocol.StreamFrame{Type: protocol.StreamPublish, Events: events})

@@ -72,6 +72,8 @@ type Upstream struct {
 	end  context.CancelFunc
 	// wake tells the writer that there is something to send. Capacity 1: one reminder is enough; never closed.
 	wake chan struct{}
+	// report tells the writer that reports have begun to be gathered. Capacity 1: one reminder is enough; never closed.
+	report chan struct{}
 
 	live atomic.Bool
 	// replayFrom is the last hello's: there is no replay from below it.
@@ -83,6 +85,8 @@ type Upstream struct {
 	table   *table
 	outbox  outbox
 	present presentSet
+	// gathering: the writer knows that there is something to report, or is about to.
+	gathering bool
 
 	// wg counts the goroutines of loads and forwarded calls; closing guards its Add against Close.
 	closing sync.Mutex
@@ -107,6 +111,7 @@ func New(cfg Config, opts Options) (*Upstream, error) {
 		calls:    make(map[string]*call),
 		bootGate: newGate(cfg.BootConcurrency),
 		wake:     make(chan struct{}, 1),
+		report:   make(chan struct{}, 1),
 		table:    newTable(),
 	}
 	u.life, u.end = context.WithCancel(context.Background())
