@@ -165,11 +165,24 @@ func (s *Session) run(o *opening) {
 	ended = s.readLoop(ctx)
 }
 
-// open begins the session. All that it says then, the boot too, makes one write as a rule.
+// open begins the session. All that it says then, the answer to the handshake and the boot too, makes one write as a rule.
 func (s *Session) open(ctx context.Context, o *opening) {
 	if s.reactor != nil {
 		s.cork()
-		defer s.uncork()
+		late := time.AfterFunc(answerWait, func() { s.answerNow(o) })
+		defer func() {
+			late.Stop()
+			s.mu.Lock()
+			s.pen.buf = append(s.pen.buf, o.answer...)
+			o.answer = nil
+			s.mu.Unlock()
+			s.uncork()
+		}()
+	} else {
+		s.raw.SetWriteDeadline(time.Now().Add(s.edge.cfg.WriteTimeout)) //nolint:errcheck // The write says it.
+		s.timed = true
+		s.raw.Write(o.answer) //nolint:errcheck // The reader says it.
+		o.answer = nil
 	}
 	outcome, err := s.begin(ctx, o)
 	s.booted()
@@ -178,6 +191,21 @@ func (s *Session) open(ctx context.Context, o *opening) {
 		s.edge.log.Debug("session refused", "outcome", outcome, "err", err)
 	}
 	s.release()
+}
+
+// answerWait is how long the answer to the handshake waits for the first frames. A node that knows the user has them in a tenth
+// of a millisecond; one that has to ask the backend does not keep the client in doubt meanwhile.
+const answerWait = 50 * time.Millisecond
+
+// answerNow writes the answer to the handshake, if it is not out. mu is held, so that it comes before everything else; the socket
+// is new, so there is room, and the write does not wait.
+func (s *Session) answerNow(o *opening) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(o.answer) > 0 && !s.gone {
+		s.raw.Write(o.answer) //nolint:errcheck // The reader says it.
+	}
+	o.answer = nil
 }
 
 // guard ends the session after a fault of ours, and keeps the node. It is deferred by each of the session's goroutines.

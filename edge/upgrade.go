@@ -40,6 +40,8 @@ type opening struct {
 	token   string
 	params  map[string]string
 	expired bool // the ticket is unknown, used, or too old
+	// answer to the handshake, which goes out with the first frames if those come soon. Session.mu guards it; nil once it is out.
+	answer []byte
 }
 
 // serveTicket opens a socket at an address that rtm.connect gave.
@@ -89,25 +91,38 @@ func (e *Edge) redeem(o *opening) {
 
 // open upgrades a request to a session, or refuses: cheaply, and with a time to come back at that the server chooses.
 //
-// Nothing is taken before the upgrade is out, neither the ticket nor a place: fasthttp does not call the handler of an
-// upgrade that it could not write. So a bad handshake does not use a ticket up, and a place is never lost. What is looked
-// at before is looked at again in admit.
+// Nothing is taken before the handshake is known to be good, neither the ticket nor a place: so a bad one does not use a
+// ticket up. What is looked at before is looked at again in admit.
 func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 	if stage, reason := e.full(); reason != "" {
 		e.turnAway(ctx, stage, reason)
 		return
 	}
-	//nolint:errcheck // The upgrader has answered.
-	e.upgrader.Upgrade(ctx, func(ws *websocket.Conn) {
+	var answer []byte
+	err := e.upgrader.Upgrade(ctx, func(ws *websocket.Conn) {
 		// From here on the library has nothing to do: what it holds, and the HTTP server's reader, would be several times
 		// what an idle session costs.
+		o.answer = answer
 		e.redeem(&o)
 		conn, rest := bare(ws.NetConn())
 		s := newSession(e, conn, rest, &o)
-		if !e.begin(func() { s.run(&o) }) {
+		if !e.openWith(func() { s.run(&o) }) {
 			conn.Close() //nolint:errcheck // The node has stopped.
 		}
 	})
+	if err != nil {
+		return // The upgrader has answered.
+	}
+	answer = handshake(ctx)
+}
+
+// handshake takes the answer of an upgrade from the HTTP server: the session writes it, with its first frames as a rule. A write
+// of its own costs as much as the boot behind it, here and at the client.
+func handshake(ctx *fasthttp.RequestCtx) []byte {
+	ctx.HijackSetNoResponse(true)
+	header := &ctx.Response.Header
+	header.SetServer("flannel")
+	return header.AppendBytes(nil)
 }
 
 // bare returns the connection below the HTTP server's reader, and what the client has sent into that already.

@@ -223,6 +223,9 @@ func (s *Session) uncork() {
 	if answers { // Then nobody writes: see clear.
 		s.writing, s.waiting = true, s.edge.now().UnixNano()
 		s.work.Add(1)
+		if len(s.out.items) > 0 && len(p.buf) < coalesce {
+			p.buf = s.takeLocked(p.buf)
+		}
 	}
 	write := answers || s.beginWriteLocked()
 	s.mu.Unlock()
@@ -302,13 +305,18 @@ func (s *Session) take(buf []byte) (frames []byte, ok bool) {
 		}
 		return buf, false
 	}
+	return s.takeLocked(buf), true
+}
+
+// takeLocked appends frames for one write to buf. There is one at least. mu must be held.
+func (s *Session) takeLocked(buf []byte) []byte {
 	s.edge.metrics.queued.Observe(float64(s.out.bytes))
 	buf, places := s.out.take(buf)
 	now := s.edge.now().UnixNano()
 	s.edge.metrics.lag.Observe(time.Duration(now - s.waiting).Seconds())
 	s.waiting = now
 	s.freeLocked(places)
-	return buf, true
+	return buf
 }
 
 // flush writes rest and then until the outbox is empty, and waits for the socket.
