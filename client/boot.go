@@ -50,5 +50,12 @@ func decodeCounts(raw []byte) (*Counts, error) {
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("read counts: %w", err)
 	}
+	for _, list := range [][]protocol.ChannelCounts{c.Channels, c.GroupDMs, c.DMs} {
+		for i := range list {
+			if n := &list[i]; n.Updated == "" { // A lazy boot leaves out what says nothing.
+				n.Updated, n.HistoryInvalid = n.Latest, protocol.ZeroTS
+			}
+		}
+	}
 	return c, nil
 }

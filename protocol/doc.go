@@ -19,7 +19,7 @@
 //
 // In thin mode (flannel=3 in the address) in addition:
 //
-//	server  boot, counts                            right behind hello, if the address said boot=1
+//	server  boot, counts                            right behind hello, if the address said boot=1; with lazy_channels=1 both are slim
 //	client  query {id, method, args}                {"reply_to":id, …}; pipelined, answered in any order
 //	client  view {channels}                         no answer; other channels come as badge from now on
 //	server  objects {users, channels, bots}         right before the event that needs them

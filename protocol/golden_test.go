@@ -179,8 +179,19 @@ func TestUserBootArgs(t *testing.T) {
 // TestChannelCounts_AppendIsMarshal: the hand-written encoding is the same as the one by reflection.
 func TestChannelCounts_AppendIsMarshal(t *testing.T) {
 	for _, m := range []Membership{goldenMember, {}, {Channel: `C"\<é`, MentionCount: -1, Latest: "1"}} {
-		if got, want := appendCounts(nil, &m), MustMarshal(CountsOf(&m)); !bytes.Equal(got, want) {
+		counts := CountsOf(&m)
+		if got, want := appendCounts(nil, &m, false), MustMarshal(counts); !bytes.Equal(got, want) {
 			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		lazy := MustMarshal(struct {
+			ID           ChannelID `json:"id"`
+			LastRead     TS        `json:"last_read"`
+			Latest       TS        `json:"latest"`
+			MentionCount int       `json:"mention_count"`
+			HasUnreads   bool      `json:"has_unreads"`
+		}{counts.ID, counts.LastRead, counts.Latest, counts.MentionCount, counts.HasUnreads})
+		if got := appendCounts(nil, &m, true); !bytes.Equal(got, lazy) {
+			t.Errorf("lazy: got  %s\nwant %s", got, lazy)
 		}
 	}
 }

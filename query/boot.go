@@ -28,7 +28,7 @@ func (s *Service) Boot(ctx context.Context, id protocol.Identity, lazy bool, use
 		return late(err)
 	}
 	room.boot = protocol.AppendUserBoot(room.boot[:0], parts, opts)
-	room.counts = protocol.AppendCounts(room.counts[:0], parts.Memberships)
+	room.counts = protocol.AppendCounts(room.counts[:0], parts.Memberships, lazy)
 	s.metrics.bootBytes.Observe(float64(len(room.boot)))
 	use(room.boot, room.counts)
 	return nil
