@@ -91,7 +91,8 @@ func TestDeliver_SharesOneFrame(t *testing.T) {
 	e := &Edge{cfg: Default(), now: time.Now, metrics: newMetrics(prometheus.NewRegistry())}
 	e.cfg.OutboxFrames = 1 << 20
 	s := &Session{edge: e, held: true, writing: true} // nobody writes
-	s.early = &outbox{items: make([]item, 0, 300)}
+	s.early.open()
+	s.early.items = make([]item, 0, 300)
 	ev, shared := messageEvent(1), new(atomic.Value)
 	s.Deliver(ev, shared)
 	if n := testing.AllocsPerRun(100, func() { s.Deliver(ev, shared) }); n != 0 {

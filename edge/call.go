@@ -8,14 +8,13 @@ type call struct {
 	ctx  context.Context
 	stop context.CancelFunc
 	uses int
-	over bool // the session has ended: so has every context from now on
 }
 
-// cancel ends what is under way.
-func (c *call) cancel() {
-	c.over = true
-	if c.stop != nil {
-		c.stop()
+// cancelLocked ends what is under way, and every context from now on. mu must be held.
+func (s *Session) cancelLocked() {
+	s.canceled = true
+	if s.call != nil {
+		s.call.stop()
 	}
 }
 
@@ -23,23 +22,22 @@ func (c *call) cancel() {
 func (s *Session) context() (ctx context.Context, leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &s.call
-	if c.uses == 0 {
-		c.ctx, c.stop = context.WithCancel(s.edge.life)
-		if c.over {
-			c.stop()
+	if s.call == nil {
+		s.call = new(call)
+		s.call.ctx, s.call.stop = context.WithCancel(s.edge.life)
+		if s.canceled {
+			s.call.stop()
 		}
 	}
-	c.uses++
-	return c.ctx, s.leave
+	s.call.uses++
+	return s.call.ctx, s.leave
 }
 
 func (s *Session) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &s.call
-	if c.uses--; c.uses == 0 {
-		c.stop()
-		c.ctx, c.stop = nil, nil
+	if s.call.uses--; s.call.uses == 0 {
+		s.call.stop()
+		s.call = nil
 	}
 }

@@ -19,7 +19,7 @@ func TestContext_OfASession(t *testing.T) {
 		t.Error("the first to leave ended the other's")
 	}
 	leaveB()
-	if b.Err() == nil || s.call.ctx != nil || s.call.stop != nil {
+	if b.Err() == nil || s.call != nil {
 		t.Error("it is kept although nobody uses it")
 	}
 
@@ -27,7 +27,9 @@ func TestContext_OfASession(t *testing.T) {
 	if c.Err() != nil {
 		t.Error("the next one is over")
 	}
-	s.call.cancel()
+	s.mu.Lock()
+	s.cancelLocked()
+	s.mu.Unlock()
 	d, leaveD := s.context()
 	leaveC()
 	leaveD()

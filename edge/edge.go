@@ -63,7 +63,7 @@ type Edge struct {
 	pulse    pulse
 	storm    storm
 
-	opened atomic.Uint64  // sessions, ever
+	opened atomic.Uint32  // sessions, ever
 	work   sync.WaitGroup // sessions, and the goroutines of the keeper
 
 	sessions wheel // at most Limits.Sessions; they are added while mu is held
@@ -71,7 +71,7 @@ type Edge struct {
 	// mu guards what follows. It is taken before the wheel's.
 	mu      sync.Mutex
 	stopped bool     // no goroutine is added to work any more
-	reactor *reactor // nil until it is needed
+	reactor *reactor // nil until it is needed; sessions whose sockets are parked know that it is there
 	apart   bool     // no socket is parked: each has its goroutine
 }
 

@@ -17,7 +17,7 @@ func (s *Session) finish(ended error) {
 	e.leave(s.detach)
 	e.pulse.remove(s)
 	s.mu.Lock()
-	s.call.cancel()
+	s.cancelLocked()
 	s.gone, s.ending = true, true
 	code, server := s.code, s.server
 	s.mu.Unlock()
@@ -35,7 +35,7 @@ func (s *Session) finish(ended error) {
 		initiator = "server"
 	}
 	e.metrics.closed.WithLabelValues(code.String(), initiator).Inc()
-	e.metrics.duration.Observe(e.now().Sub(s.opened).Seconds())
+	e.metrics.duration.Observe(e.now().Sub(e.timeOf(s.opened)).Seconds())
 	e.sessions.remove(s) // at last: who waits for it finds everything done
 }
 

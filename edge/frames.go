@@ -126,15 +126,16 @@ func tooFast(retryAfter int) protocol.SocketError {
 func (s *Session) inOrder(fn func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone || len(s.pending) >= max(s.edge.cfg.SessionQueries, s.edge.cfg.MessageBurst) {
+	if s.gone || s.pending != nil && len(*s.pending) >= max(s.edge.cfg.SessionQueries, s.edge.cfg.MessageBurst) {
 		return false
 	}
-	s.pending = append(s.pending, fn)
-	if !s.sending {
-		s.sending = true
-		s.work.Add(1)
-		go s.drainPending()
+	if s.pending != nil {
+		*s.pending = append(*s.pending, fn)
+		return true
 	}
+	s.pending = &[]func(){fn}
+	s.work.Add(1)
+	go s.drainPending()
 	return true
 }
 
@@ -143,13 +144,13 @@ func (s *Session) drainPending() {
 	defer s.guard()
 	for {
 		s.mu.Lock()
-		if len(s.pending) == 0 || s.gone {
-			s.pending, s.sending = nil, false
+		if len(*s.pending) == 0 || s.gone {
+			s.pending = nil
 			s.mu.Unlock()
 			return
 		}
-		fn := s.pending[0]
-		s.pending = s.pending[1:]
+		fn := (*s.pending)[0]
+		*s.pending = (*s.pending)[1:]
 		s.mu.Unlock()
 		fn()
 	}

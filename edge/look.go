@@ -89,7 +89,7 @@ func (s *Session) dueAfter(now tick, at time.Time) tick {
 // lifeLeft returns how much of its life a session has left, if that is bounded: by 80 to 120 % of MaxLifetime.
 func (s *Session) lifeLeft(at time.Time) time.Duration {
 	life := s.edge.cfg.MaxLifetime
-	return life - life/5 + s.part(2*(life/5)) - at.Sub(s.opened)
+	return life - life/5 + s.part(2*(life/5)) - at.Sub(s.edge.timeOf(s.opened))
 }
 
 // lookAtLifetime sends a client away that has been here for long enough.

@@ -34,7 +34,7 @@ func BenchmarkLook(b *testing.B) {
 	const n = 15_000
 	e := &Edge{cfg: Default(), born: time.Unix(0, 0)}
 	for i := range n {
-		s := &Session{edge: e, number: uint64(i), ending: true}
+		s := &Session{edge: e, number: uint32(i), ending: true}
 		e.sessions.add(s, s.round(0, e.pings()))
 	}
 	b.ReportAllocs()

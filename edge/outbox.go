@@ -80,13 +80,61 @@ func (it *item) size() int {
 	return len(it.frame)
 }
 
-// outbox is what waits for one session. Its owner guards it.
-type outbox struct {
+// outbox is what waits for one session. Its owner guards it. Most sessions have nothing that waits, and then it is a nil pointer.
+type outbox struct{ *queue }
+
+// queue is what waits, of which there is something.
+type queue struct {
 	items []item
 	bytes int
 	// ephemeral counts the ephemeral items, so that a full outbox without any does not search for one.
 	ephemeral int
-	pushed    int // ephemeral items that gave way, ever
+	since     int64 // since when the first of items waits, in Unix nanoseconds; its writer's
+	room      [room]item
+}
+
+// room is how many items a queue has room for at first.
+const room = 16
+
+// queues are lent to outboxes that have something in them: it is soon written.
+var queues = sync.Pool{New: func() any { return new(queue) }}
+
+// open makes sure that there is a queue.
+func (o *outbox) open() {
+	if o.queue == nil {
+		o.queue = queues.Get().(*queue)
+		o.items = o.room[:0]
+	}
+}
+
+// empty reports whether nothing waits.
+func (o *outbox) empty() bool { return o.queue == nil }
+
+// size returns how many bytes wait that count.
+func (o *outbox) size() int {
+	if o.queue == nil {
+		return 0
+	}
+	return o.bytes
+}
+
+// len returns how many items wait.
+func (o *outbox) len() int {
+	if o.queue == nil {
+		return 0
+	}
+	return len(o.items)
+}
+
+// closed gives the queue back, of which no item is left. The items are zero.
+func (o *outbox) closed() {
+	q := o.queue
+	o.queue = nil
+	if cap(q.items) > room { // They moved, and what was copied still stands here.
+		clear(q.room[:])
+	}
+	q.items, q.bytes, q.ephemeral, q.since = nil, 0, 0, 0
+	queues.Put(q)
 }
 
 // verdict is what became of a frame.
@@ -98,48 +146,34 @@ const (
 	full            // control or message, and there was no room: the session must end
 )
 
-// put adds a frame. Ephemeral frames give way: the oldest first to make room for others, and they never push others out.
-func (o *outbox) put(it item, maxItems, maxBytes int) verdict {
-	for len(o.items)+1 > maxItems || o.bytes+len(it.frame) > maxBytes {
-		if o.ephemeral == 0 || !o.dropOldest() {
+// put adds a frame. Ephemeral frames give way: the oldest first to make room for others, and they never push others out. It
+// returns how many gave way.
+func (o *outbox) put(it item, maxItems, maxBytes int) (v verdict, pushed int) {
+	for o.len()+1 > maxItems || o.size()+len(it.frame) > maxBytes {
+		if o.empty() || o.ephemeral == 0 || !o.dropOldest() {
 			if it.class == protocol.ClassEphemeral {
-				return dropped
+				return dropped, pushed
 			}
 			// An empty outbox takes one frame of any size.
-			if len(o.items) == 0 {
+			if o.len() == 0 {
 				break
 			}
-			return full
+			return full, pushed
 		}
+		pushed++
 	}
 	o.add(it)
-	return taken
+	return taken, pushed
 }
 
 // add adds a frame, whatever the bounds say.
 func (o *outbox) add(it item) {
-	if o.items == nil {
-		o.items = rooms.Get().(*[room]item)[:0]
-	}
+	o.open()
 	o.items = append(o.items, it)
 	o.bytes += it.size()
 	if it.class == protocol.ClassEphemeral {
 		o.ephemeral++
 	}
-}
-
-// room is how many items an outbox has room for at first.
-const room = 16
-
-// rooms are lent to outboxes that have something in them: most have nothing, and it is soon written.
-var rooms = sync.Pool{New: func() any { return new([room]item) }}
-
-// giveBack gives the room back. The items are zero.
-func (o *outbox) giveBack() {
-	if cap(o.items) == room {
-		rooms.Put((*[room]item)(o.items[:room]))
-	}
-	o.items = nil
 }
 
 // dropOldest removes the oldest ephemeral frame.
@@ -148,7 +182,6 @@ func (o *outbox) dropOldest() bool {
 		if o.items[i].class == protocol.ClassEphemeral {
 			o.bytes -= o.items[i].size()
 			o.ephemeral--
-			o.pushed++
 			o.items = slices.Delete(o.items, i, i+1)
 			return true
 		}
@@ -180,7 +213,7 @@ func (o *outbox) take(buf []byte) (frames []byte, slots int) {
 		n++
 	}
 	if n == len(o.items) {
-		o.giveBack()
+		o.closed()
 	} else {
 		o.items = slices.Delete(o.items, 0, n)
 	}

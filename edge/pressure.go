@@ -61,8 +61,8 @@ func (s *Session) waits() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
-	for _, box := range []*outbox{&s.out, s.early} {
-		if box != nil {
+	for _, box := range []outbox{s.out, s.early} {
+		if !box.empty() {
 			for i := range box.items {
 				n += len(box.items[i].frame)
 			}

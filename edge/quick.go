@@ -55,7 +55,7 @@ func (s *Session) quick(raw []byte) (done, wait bool) {
 func (s *Session) clear() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.writing && len(s.out.items) == 0
+	return !s.writing && s.out.empty()
 }
 
 // headRoom is the size of the header of most answers: those of 126 bytes to 64 KB.

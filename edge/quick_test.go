@@ -128,8 +128,10 @@ func TestQuick_AReaderThatStopsIsNotReadOn(t *testing.T) {
 	waits := len(s.rest)
 	s.reading.Unlock()
 	s.mu.Lock()
-	for _, it := range s.out.items {
-		waits += len(it.frame)
+	if !s.out.empty() {
+		for _, it := range s.out.items {
+			waits += len(it.frame)
+		}
 	}
 	s.mu.Unlock()
 	if most := (w.edge.cfg.SessionQueries+3)*(size+100) + 64<<10; waits > most {

@@ -103,23 +103,23 @@ func (e *Edge) reactorLocked() *reactor {
 	return e.reactor
 }
 
-// direct returns what it takes to write to a connection without waiting, and to park it. It returns nil for those that
-// are more than a socket, TLS for instance, and if sockets are not parked.
-func (e *Edge) direct(conn net.Conn) (*reactor, syscall.RawConn) {
+// direct returns what it takes to write to a connection without waiting, and to park it: then there is a reactor. It returns nil
+// for those that are more than a socket, TLS for instance, and if sockets are not parked.
+func (e *Edge) direct(conn net.Conn) syscall.RawConn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return nil, nil
+		return nil
 	}
 	e.mu.Lock()
 	r := e.reactorLocked()
 	e.mu.Unlock()
 	if r == nil {
-		return nil, nil
+		return nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil { // It is closed: the reader says it.
 		e.log.Debug("socket has gone", "err", fmt.Sprint(err))
-		return nil, nil
+		return nil
 	}
-	return r, raw
+	return raw
 }

@@ -37,7 +37,7 @@ func early(conn net.Conn) (sent []byte) {
 
 // park leaves the socket to the reactor. It reports whether it did.
 func (s *Session) park() bool {
-	if s.reactor == nil {
+	if s.direct == nil {
 		return false
 	}
 	s.reading.Lock()
@@ -47,7 +47,7 @@ func (s *Session) park() bool {
 	if s.ending { // It ends by a deadline of its reader.
 		return false
 	}
-	socket, err := s.reactor.poller.Add(s.raw.(syscall.Conn), s)
+	socket, err := s.edge.reactor.poller.Add(s.raw.(syscall.Conn), s)
 	if err != nil {
 		return false // It has gone: the reader says it.
 	}

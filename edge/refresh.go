@@ -28,7 +28,7 @@ func (s *Session) credentialLocked() credential {
 	if s.renewed != nil {
 		return *s.renewed
 	}
-	return credential{token: s.token, name: s.id.Token, expires: s.id.Expires, since: s.opened}
+	return credential{token: s.token, name: s.id.Token, expires: s.id.Expires, since: s.edge.timeOf(s.opened)}
 }
 
 // left returns how long the token is still good, if it ends. By the wall clock: that is what its end is written by.

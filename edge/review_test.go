@@ -325,8 +325,8 @@ func TestSlow_MemoryAndTime(t *testing.T) {
 		for i := range 100 {
 			w.hub.publish(&protocol.Event{Topic: "C1", Type: "message", Class: protocol.ClassMessage, Payload: fmt.Appendf(nil, `{"n":%d,"x":%q}`, i, strings.Repeat("x", 1000))})
 			s.mu.Lock()
-			if s.out.bytes > 8<<10 {
-				t.Errorf("%d bytes wait", s.out.bytes)
+			if s.out.size() > 8<<10 {
+				t.Errorf("%d bytes wait", s.out.size())
 			}
 			s.mu.Unlock()
 		}

@@ -28,7 +28,7 @@ type Session struct {
 	// Static after newSession, but id and self, which run sets before anybody else can see the session.
 	edge      *Edge
 	exclude   map[string]bool   // event types the client does not want
-	continued protocol.Position // of from
+	continued protocol.Position // up to where the session was served before it came back; 0 if it begins
 	self      uint32            // hash of the user's id
 	thin      bool
 	batch     bool // presence for several users in one frame
@@ -41,41 +41,38 @@ type Session struct {
 	asking   atomic.Int32         // queries whose answer is not written; at most SessionQueries; mu is held when it changes
 
 	// mu guards what follows. It is never held across I/O.
-	mu      sync.Mutex
-	held    bool // events wait until the boot is in the outbox
-	parked  bool // there is no readLoop, but the reactor
-	stalled bool // the reader waits for a place for a query
-	corked  bool // frames wait until the reader is done
-	writing bool // somebody writes, or is about to
-	timed   bool // writes have a deadline
-	ending  bool // a close frame is the outbox's last: nothing is added any more
-	gone    bool // run is over: no goroutine is started any more
-	server  bool // we closed
-	sending bool // drainPending runs
-	asked   bool // for a new token in place of the present one
-	renews  bool // a new token is being looked at
-	out     outbox
-	waiting int64   // since when the outbox's first frame waits, in Unix nanoseconds
-	early   *outbox // events while held; nil if there are none
-	socket  poll.Socket
-	roomy   chan struct{} // tells readLoop of a place for a query; capacity 1; never closed
-	code    protocol.CloseCode
-	call    call
-	pending []func()
-	badges  *badges // nil if nothing ever moved out of view
+	mu       sync.Mutex
+	held     bool // events wait until the boot is in the outbox
+	parked   bool // there is no readLoop, but the reactor
+	stalled  bool // the reader waits for a place for a query
+	corked   bool // frames wait until the reader is done
+	writing  bool // somebody writes, or is about to
+	timed    bool // writes have a deadline
+	ending   bool // a close frame is the outbox's last: nothing is added any more
+	gone     bool // run is over: no goroutine is started any more
+	server   bool // we closed
+	canceled bool // no context of the session is good any more
+	asked    bool // for a new token in place of the present one
+	renews   bool // a new token is being looked at
+	code     protocol.CloseCode
+	out      outbox
+	early    outbox // events while held
+	socket   poll.Socket
+	roomy    chan struct{} // tells readLoop of a place for a query; capacity 1; never closed
+	call     *call         // what is under way; nil while nothing is
+	pending  *[]func()     // messages on their way to the backend, in order; nil while there are none
+	badges   *badges       // nil if nothing ever moved out of view
 	// presence is what the session knows of those whom it follows; nil if it never followed anybody.
 	presence *presence
 	renewed  *credential // in place of token and id's; nil until the client sent one
 
 	// Static too.
-	number  uint64 // of all sessions of the node
-	raw     net.Conn
-	reactor *reactor        // nil if the socket has to have a goroutine
-	direct  syscall.RawConn // of raw; nil without a reactor
-	id      protocol.Identity
-	token   string
-	opened  time.Time
-	from    *protocol.ResumeToken // what a thin session continues from; nil if it begins
+	number uint32 // of all sessions of the node; it begins anew after four billion
+	opened tick
+	raw    net.Conn
+	direct syscall.RawConn // of raw; nil if the socket has to have a goroutine
+	id     protocol.Identity
+	token  string
 
 	// reading is held while frames are handled, by whoever reads. It is taken before mu. It guards what follows, but that
 	// readLoop's sessions have one reader who needs no lock.
@@ -84,16 +81,17 @@ type Session struct {
 	rest     []byte // read, and not handled yet: the beginning of a frame, or what stands behind heldBack
 	heldBack []byte // a query that waits for a place
 	pen      *pen   // while corked
-	done     bool   // finish has been called, or is about to be
 	frames   pace
 	messages pace
 	typed    int64 // when typing was last passed on, in Unix nanoseconds
+	done     bool  // finish has been called, or is about to be
 
 	// Owned by run, and then by finish.
 	booting    bool // holds a place among the handshakes
 	registered bool
 	attached   bool
 
+	detached   bool          // guarded by following
 	rewatching atomic.Bool   // Rewatch is on its way
 	heard      atomic.Uint32 // the tick of the last frame
 
@@ -107,18 +105,17 @@ type Session struct {
 	// following guards detached. It is held while the hub is told whom the session follows, so that the last list wins,
 	// and none comes after Detach. It is taken before mu.
 	following sync.Mutex
-	detached  bool
 }
 
 // newSession takes conn over, of which the client has sent rest already.
 func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 	s := &Session{
-		edge: e, raw: conn, id: o.id, token: o.token, opened: e.now(), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
+		edge: e, raw: conn, id: o.id, token: o.token, opened: e.tickAt(o.began), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
 	}
 	if s.thin {
-		if s.from = o.resumeFrom(); s.from != nil {
-			s.continued = s.from.Position
+		if o.from = o.resumeFrom(); o.from != nil {
+			s.continued = o.from.Position
 		}
 		s.view.Store(o.openView())
 	}
@@ -131,8 +128,8 @@ func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 		}
 	}
 	s.number = e.opened.Add(1)
-	s.reactor, s.direct = e.direct(conn)
-	s.alive(s.opened)
+	s.direct = e.direct(conn)
+	s.alive(o.began)
 	return s
 }
 
@@ -156,7 +153,7 @@ func (s *Session) run(o *opening) {
 	defer s.guard()
 	ctx, leave := s.context()
 	defer leave()
-	s.edge.storm.opened(s.opened) // Not when it is done: a storm makes that late.
+	s.edge.storm.opened(o.began) // Not when it is done: a storm makes that late.
 	s.open(ctx, o)
 	if parked = s.park(); parked {
 		s.goOn()
@@ -167,7 +164,7 @@ func (s *Session) run(o *opening) {
 
 // open begins the session. All that it says then, the answer to the handshake and the boot too, makes one write as a rule.
 func (s *Session) open(ctx context.Context, o *opening) {
-	if s.reactor != nil {
+	if s.direct != nil {
 		s.cork()
 		late := time.AfterFunc(answerWait, func() { s.answerNow(o) })
 		defer func() {
@@ -185,6 +182,9 @@ func (s *Session) open(ctx context.Context, o *opening) {
 		o.answer = nil
 	}
 	outcome, err := s.begin(ctx, o)
+	if s.booting {
+		s.edge.metrics.handshakeTime.Observe(s.edge.now().Sub(o.began).Seconds())
+	}
 	s.booted()
 	s.edge.metrics.opened.WithLabelValues(outcome).Inc()
 	if err != nil {
@@ -261,7 +261,6 @@ func (s *Session) booted() {
 	s.booting = false
 	s.edge.admission.handshakes.giveBack()
 	s.edge.metrics.handshakes.Dec()
-	s.edge.metrics.handshakeTime.Observe(s.edge.now().Sub(s.opened).Seconds())
 }
 
 // register puts the session on the node's list, or tells why there is no room for it.
@@ -323,7 +322,7 @@ func (s *Session) identify(ctx context.Context) error {
 // welcome attaches the session, says hello, what it missed, and the boot. All of that stands before every live event.
 func (s *Session) welcome(ctx context.Context, o *opening) (outcome string, err error) {
 	e := s.edge
-	resumed, err := e.doors.Hub.Attach(ctx, s, s.id, s.from)
+	resumed, err := e.doors.Hub.Attach(ctx, s, s.id, o.from)
 	if s.attached = err == nil; s.attached {
 		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
 		err = s.identify(ctx)

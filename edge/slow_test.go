@@ -67,7 +67,7 @@ func waiting(w *world, user protocol.UserID) (n int) {
 	for _, s := range w.edge.sessions.all() {
 		if s.User() == user {
 			s.mu.Lock()
-			n += s.out.bytes
+			n += s.out.size()
 			s.mu.Unlock()
 		}
 	}

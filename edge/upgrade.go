@@ -40,6 +40,8 @@ type opening struct {
 	token   string
 	params  map[string]string
 	expired bool // the ticket is unknown, used, or too old
+	began   time.Time
+	from    *protocol.ResumeToken // what a thin session continues from; nil if it begins
 	// answer to the handshake, which goes out with the first frames if those come soon. Session.mu guards it; nil once it is out.
 	answer []byte
 }
@@ -102,7 +104,7 @@ func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 	err := e.upgrader.Upgrade(ctx, func(ws *websocket.Conn) {
 		// From here on the library has nothing to do: what it holds, and the HTTP server's reader, would be several times
 		// what an idle session costs.
-		o.answer = answer
+		o.answer, o.began = answer, e.now()
 		e.redeem(&o)
 		conn, rest := bare(ws.NetConn())
 		s := newSession(e, conn, rest, &o)

@@ -34,6 +34,9 @@ func ticks(d time.Duration) tick {
 // tickAt returns the tick that a time is in.
 func (e *Edge) tickAt(t time.Time) tick { return tick(max(t.Sub(e.born), 0)/tickLength) + 1 }
 
+// timeOf returns when a tick began.
+func (e *Edge) timeOf(t tick) time.Time { return e.born.Add(time.Duration(t-1) * tickLength) }
+
 // seat is where a session stands in the wheel, whose lock guards it: three words, and no allocation, for each session.
 type seat struct {
 	next, prev *Session
@@ -164,7 +167,7 @@ func (w *wheel) unlinkLocked(s *Session) {
 const golden = 0x9E3779B9
 
 // share is a number in [0, 2^32) that is the session's own: those of sessions that came one after the other lie far apart.
-func (s *Session) share() uint64 { return uint64(uint32(s.number) * golden) }
+func (s *Session) share() uint64 { return uint64(s.number * golden) }
 
 // part returns the session's own part of a time: between none and all of it.
 func (s *Session) part(d time.Duration) time.Duration {

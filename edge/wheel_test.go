@@ -26,7 +26,7 @@ func TestWheel_WhoIsDueIsTakenThen(t *testing.T) {
 		at := func(t *rapid.T) tick {
 			return rapid.OneOf(rapid.Just(now), rapid.Just(tick(0)), rapid.Just(tick(math.MaxUint32-1)), rapid.Custom(func(t *rapid.T) tick { return now + tick(rapid.IntRange(0, 2*slots).Draw(t, "after")) })).Draw(t, "at")
 		}
-		number := uint64(0)
+		number := uint32(0)
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				s, at := &Session{number: number}, at(t)
@@ -88,12 +88,12 @@ func TestWheel_WhoIsDueIsTakenThen(t *testing.T) {
 func TestWheel_TurnsAreSpread(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		every := tick(rapid.IntRange(1, slots).Draw(t, "every"))
-		first := rapid.Uint64().Draw(t, "first")
+		first := rapid.Uint32().Draw(t, "first")
 		n := rapid.IntRange(1, 3000).Draw(t, "sessions")
 		since := tick(rapid.Uint32Range(0, math.MaxUint32/2).Draw(t, "since"))
 		in := make(map[tick]int)
 		for i := range n {
-			s := &Session{number: first + uint64(i)}
+			s := &Session{number: first + uint32(i)}
 			at := s.round(since, every)
 			if at <= since || at > since+every || s.round(at, every) != at+every || s.round(at-1, every) != at {
 				t.Fatalf("the turns after %d, once in %d, are at %d and %d", since, every, at, s.round(at, every))

@@ -78,20 +78,16 @@ func (s *Session) add(frame []byte, class protocol.Class, live bool, ev *protoco
 	}
 	box, it := &s.out, item{frame: frame, class: class}
 	if live && s.held {
-		if s.early == nil {
-			s.early = new(outbox)
-		}
-		box, it.event = s.early, ev
+		box, it.event = &s.early, ev
 	}
 	if live && class == protocol.ClassEphemeral && s.edge.Pressure() >= PressureEphemeral {
 		s.mu.Unlock()
 		m.dropped.ephemeral.Inc()
 		return
 	}
-	before := box.pushed
-	verdict := box.put(it, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
-	if n := box.pushed - before; n > 0 {
-		m.dropped.ephemeral.Add(float64(n))
+	verdict, pushed := box.put(it, s.edge.cfg.OutboxFrames, s.edge.cfg.OutboxBytes)
+	if pushed > 0 {
+		m.dropped.ephemeral.Add(float64(pushed))
 	}
 	switch verdict {
 	case dropped:
@@ -121,7 +117,7 @@ func (s *Session) overflow() {
 		return
 	}
 	s.edge.metrics.slow.Inc()
-	s.out, s.early = outbox{}, nil
+	s.out, s.early = outbox{}, outbox{}
 	s.out.add(item{frame: resync, class: protocol.ClassControl})
 	s.endLocked(protocol.CloseSlow, closeReason(protocol.CloseSlow, 0), true)
 	// It has had its time: what is being written now must not take all of WriteTimeout.
@@ -162,7 +158,7 @@ func (s *Session) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held = false
-	if !s.ending && s.early != nil {
+	if !s.ending && !s.early.empty() {
 		for _, it := range s.early.items {
 			if it.event != nil && s.told(it.event) { // It came before replayed was known.
 				continue
@@ -172,7 +168,7 @@ func (s *Session) release() {
 		}
 		s.writeLocked()
 	}
-	s.early = nil
+	s.early = outbox{}
 }
 
 // writeLocked sees to it that somebody writes if there is something to write. mu must be held.
@@ -180,7 +176,7 @@ func (s *Session) writeLocked() {
 	if s.corked || !s.beginWriteLocked() {
 		return
 	}
-	if s.reactor != nil {
+	if s.direct != nil {
 		s.writer().add(s)
 	} else {
 		go s.flush(nil)
@@ -189,18 +185,19 @@ func (s *Session) writeLocked() {
 
 // beginWriteLocked reports whether the caller has to write: there is something, and nobody else does. mu must be held.
 func (s *Session) beginWriteLocked() bool {
-	if s.writing || s.gone || len(s.out.items) == 0 {
+	if s.writing || s.gone || s.out.empty() {
 		return false
 	}
 	s.writing = true
-	s.waiting = s.edge.now().UnixNano()
+	s.out.since = s.edge.now().UnixNano()
 	s.work.Add(1)
 	return true
 }
 
 // writer returns the one who writes for the session.
 func (s *Session) writer() *writer {
-	return &s.reactor.writers[s.number%uint64(len(s.reactor.writers))]
+	writers := s.edge.reactor.writers
+	return &writers[s.number%uint32(len(writers))]
 }
 
 // cork keeps back what is to be written until uncork writes it: the answers to several queries make one write. Whoever
@@ -221,10 +218,12 @@ func (s *Session) uncork() {
 	s.corked = false
 	answers := len(p.buf) > 0 && !s.gone
 	if answers { // Then nobody writes: see clear.
-		s.writing, s.waiting = true, s.edge.now().UnixNano()
+		s.writing = true
 		s.work.Add(1)
-		if len(s.out.items) > 0 && len(p.buf) < coalesce {
-			p.buf = s.takeLocked(p.buf)
+		if !s.out.empty() {
+			if s.out.since = s.edge.now().UnixNano(); len(p.buf) < coalesce {
+				p.buf = s.takeLocked(p.buf)
+			}
 		}
 	}
 	write := answers || s.beginWriteLocked()
@@ -294,7 +293,7 @@ func (s *Session) take(buf []byte) (frames []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	buf = buf[:0]
-	if len(s.out.items) == 0 {
+	if s.out.empty() {
 		s.writing = false
 		if s.timed && !s.ending {
 			s.raw.SetWriteDeadline(time.Time{}) //nolint:errcheck // The next write says it.
@@ -311,10 +310,10 @@ func (s *Session) take(buf []byte) (frames []byte, ok bool) {
 // takeLocked appends frames for one write to buf. There is one at least. mu must be held.
 func (s *Session) takeLocked(buf []byte) []byte {
 	s.edge.metrics.queued.Observe(float64(s.out.bytes))
-	buf, places := s.out.take(buf)
 	now := s.edge.now().UnixNano()
-	s.edge.metrics.lag.Observe(time.Duration(now - s.waiting).Seconds())
-	s.waiting = now
+	s.edge.metrics.lag.Observe(time.Duration(now - s.out.since).Seconds())
+	s.out.since = now
+	buf, places := s.out.take(buf)
 	s.freeLocked(places)
 	return buf
 }
@@ -360,7 +359,7 @@ func (s *Session) writeFailed(err error) {
 	}
 	s.out, s.writing, s.ending = outbox{}, false, true
 	s.hangUpLocked(0)
-	s.call.cancel()
+	s.cancelLocked()
 	s.mu.Unlock()
 }
 
@@ -398,7 +397,7 @@ func (s *Session) endLocked(code protocol.CloseCode, reason []byte, server bool)
 		return
 	}
 	s.ending, s.code, s.server = true, code, server
-	s.call.cancel() // what queries still find nobody will hear
+	s.cancelLocked() // what queries still find nobody will hear
 	s.out.add(item{frame: wireClose(sendable(code), reason), class: protocol.ClassControl})
 	s.writeLocked()
 }

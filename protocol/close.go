@@ -11,7 +11,7 @@ package protocol
 //
 // The reason is a CloseReason as JSON, at most 123 bytes. Standard codes (RFC 6455, section 7.4) are used for what they
 // mean: 1000, 1001, 1002 (protocol error), 1003 (binary frame), 1007 (bad UTF-8), 1009 (frame too large).
-type CloseCode int
+type CloseCode uint16
 
 // The close codes.
 const (
