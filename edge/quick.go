@@ -12,7 +12,7 @@ import (
 // knows the client to have the objects. wait: it is for a query that has to wait for a place; nothing was done.
 func (s *Session) quick(raw []byte) (done, wait bool) {
 	id, method, args, ok := protocol.QuickQuery(raw)
-	if !ok || s.over() {
+	if !ok {
 		return false, false
 	}
 	if s.pen != nil && s.clear() {

@@ -209,8 +209,9 @@ func (s *Session) readLoop(ctx context.Context) error {
 // consume handles the frames in data. n is how much of it they were; the one that begins there needs more bytes in all.
 // stalled: there is no room for a query, which is kept; it goes on when there is. An error ends the session.
 func (s *Session) consume(data []byte) (n, needs int, stalled bool, err error) {
+	now := s.edge.now() // One for all: they came in one piece.
 	if held := s.heldBack; held != nil {
-		if !s.handle(opText, held) {
+		if !s.handle(opText, held, now) {
 			return 0, 0, true, nil
 		}
 		s.heldBack = nil
@@ -236,7 +237,7 @@ func (s *Session) consume(data []byte) (n, needs int, stalled bool, err error) {
 			s.end(code, nil, false)
 			return n, 0, false, errSaidClose
 		default:
-			if !s.handle(op, payload) {
+			if !s.handle(op, payload, now) {
 				s.heldBack = slices.Clone(payload)
 				return n, 0, true, nil
 			}
@@ -274,15 +275,15 @@ func (s *Session) freeLocked(places int) {
 	}
 }
 
-// handle handles one message or ping. It reports false if it has to wait.
-func (s *Session) handle(op byte, payload []byte) bool {
+// handle handles one message or ping, read now. It reports false if it has to wait.
+func (s *Session) handle(op byte, payload []byte, now time.Time) bool {
 	if s.over() {
 		return true // until the client's close frame, or the deadline
 	}
-	s.alive(s.edge.now())
+	s.alive(now)
 	switch {
 	case op == opPong:
-	case s.heldBack == nil && !s.paced():
+	case s.heldBack == nil && !s.paced(now):
 	case op == opPing:
 		s.put(wire(opPong, payload), protocol.ClassControl)
 	case op == opBinary:

@@ -293,8 +293,8 @@ func (s *Session) turnAway(stage, reason string) (string, error) {
 func (s *Session) alive(now time.Time) { s.heard.Store(uint32(s.edge.tickAt(now))) }
 
 // paced counts a frame, and ends a session that sends too many.
-func (s *Session) paced() bool {
-	if s.frames.allow(s.edge.now().UnixNano(), s.edge.cfg.FrameRate, s.edge.cfg.FrameBurst) {
+func (s *Session) paced(now time.Time) bool {
+	if s.frames.allow(now.UnixNano(), s.edge.cfg.FrameRate, s.edge.cfg.FrameBurst) {
 		return true
 	}
 	s.edge.metrics.rejected.WithLabelValues("frames", "rate").Inc()

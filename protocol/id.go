@@ -51,10 +51,10 @@ func EmojiName(id ObjectID) (workspace WorkspaceID, name string, ok bool) {
 
 // KindOf tells the kind of an object by its id. It returns "" for an id that is malformed.
 func KindOf(id ObjectID) Kind {
-	if _, _, ok := EmojiName(id); ok {
-		return KindEmoji
-	}
 	if !ValidID(string(id)) {
+		if _, _, ok := EmojiName(id); ok {
+			return KindEmoji
+		}
 		return ""
 	}
 	switch id[0] {

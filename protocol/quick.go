@@ -64,9 +64,8 @@ func QuickVersions(args []byte, fn func(id []byte, version Version) bool) bool {
 			return -1
 		}
 		seen = true
-		end = skipValue(args, i)
-		if end < 0 || !quickFields(args[i:end], func(id []byte, j int) int {
-			version, after := quickNumber(args[i:end], j)
+		return quickObject(args, i, func(id []byte, j int) int {
+			version, after := quickNumber(args, j)
 			if after < 0 {
 				return -1
 			}
@@ -74,45 +73,47 @@ func QuickVersions(args []byte, fn func(id []byte, version Version) bool) bool {
 				return -1
 			}
 			return after
-		}) {
-			return -1
-		}
-		return end
+		})
 	})
 	return whole && seen && more
 }
 
-// quickFields walks over the fields of an object. field is told the name of one and where its value begins, and returns
-// where that ends, -1 if it is not as it should be.
+// quickFields walks over the fields of an object, which is all of b. field is told the name of one and where its value begins, and
+// returns where that ends, -1 if it is not as it should be.
 func quickFields(b []byte, field func(name []byte, i int) (end int)) bool {
-	i := skipSpace(b, 0)
+	end := quickObject(b, skipSpace(b, 0), field)
+	return end >= 0 && skipSpace(b, end) == len(b)
+}
+
+// quickObject is quickFields for the object that begins at i; it returns where that ends, -1 if it is none.
+func quickObject(b []byte, i int, field func(name []byte, i int) (end int)) (end int) {
 	if i >= len(b) || b[i] != '{' {
-		return false
+		return -1
 	}
 	if i = skipSpace(b, i+1); i < len(b) && b[i] == '}' {
-		return skipSpace(b, i+1) == len(b)
+		return i + 1
 	}
 	for {
 		name, end := quickText(b, i)
 		if end < 0 {
-			return false
+			return -1
 		}
 		if i = skipSpace(b, end); i >= len(b) || b[i] != ':' {
-			return false
+			return -1
 		}
 		if i = field(name, skipSpace(b, i+1)); i < 0 {
-			return false
+			return -1
 		}
 		if i = skipSpace(b, i); i >= len(b) {
-			return false
+			return -1
 		}
 		switch b[i] {
 		case ',':
 			i = skipSpace(b, i+1)
 		case '}':
-			return skipSpace(b, i+1) == len(b)
+			return i + 1
 		default:
-			return false
+			return -1
 		}
 	}
 }

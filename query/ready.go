@@ -53,7 +53,6 @@ func (s *Service) Ready(id *protocol.Identity, method, args, dst []byte) (body [
 	if !all || !u.Role().Full() {
 		return dst, false
 	}
-	s.metrics.objects[sourceCache].Add(float64(n))
-	s.metrics.answered("users/info", s.now().Sub(started), false, nil)
+	s.metrics.readUsers(n, s.now().Sub(started))
 	return append(body, `],"ok":true}`...), true
 }
