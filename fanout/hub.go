@@ -80,6 +80,7 @@ type Hub struct {
 	to         [][]Receiver // scratch: who hears the event
 	ask        []*audience  // scratch: who hears it if Allow says so
 	watchers   []Receiver   // scratch: who hears a change of presence
+	frames     []*Frame     // scratch: what they hear
 
 	// mu guards everything below. Every audience in a crowd is in users.
 	mu         sync.RWMutex

@@ -426,3 +426,22 @@ func TestHub_Concurrent(t *testing.T) {
 		t.Errorf("%d sessions, %d topics are left", f.Len(), len(f.topics))
 	}
 }
+
+// TestPublishAfter_SeveralMessagesAtOnce: everybody hears all of them, in order, as if they had come one by one.
+func TestPublishAfter_SeveralMessagesAtOnce(t *testing.T) {
+	f := newFixture(t)
+	in, out := f.attach("U1", protocol.RoleMember, "C1"), f.attach("U2", protocol.RoleMember, "C2")
+	again := &ear{user: "U1"}
+	f.Attach(again, protocol.Identity{User: "U1", Workspace: "T1", Role: protocol.RoleMember}, standing(protocol.RoleMember, []protocol.ChannelID{"C1"}))
+	var run []*protocol.Event
+	for i, payload := range []string{"1", "2", "", "4"} {
+		run = append(run, &protocol.Event{Topic: "C1", Seq: protocol.Seq(i + 1), Type: "message", Class: protocol.ClassMessage, Payload: []byte(payload)})
+	}
+	applied := 0
+
+	f.PublishAfter(func() { applied++ }, run...)
+
+	if got := fmt.Sprint(in.heard(), again.heard(), out.heard()); got != "[1 2 4] [1 2 4] []" || applied != 1 {
+		t.Errorf("heard %s, applied %d times", got, applied)
+	}
+}

@@ -169,7 +169,9 @@ func (h *Hub) publishPresence(ev *protocol.Event, user protocol.UserID) {
 	all := h.watchers
 	unsure := h.stillHear(user)
 	h.to = append(h.to[:0], h.watchers)
-	h.deliver(f)
+	if len(ev.Payload) > 0 {
+		h.deliver(f)
+	}
 	clear(h.to)
 	clear(all)
 	for _, r := range unsure {

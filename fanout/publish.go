@@ -4,21 +4,28 @@ import (
 	"flannel/protocol"
 )
 
-// PublishAfter calls apply, which puts the event into the cache, and delivers it: AttachSince finds either both done or
-// none. apply must not call the hub. Events of one topic are published in their order, from one goroutine. Events without
-// payload move members and are not delivered. When PublishAfter returns, every receiver has the frame.
-func (h *Hub) PublishAfter(apply func(), ev *protocol.Event) {
-	h.metrics.received(ev.Type)
+// PublishAfter calls apply, which puts the events into the cache, and delivers them: AttachSince finds either all done or
+// none. apply must not call the hub. Events of one topic are published in their order, from one goroutine. Several at once are
+// messages of one channel, with no other effects, that all in it hear: each receiver is handed all of them before the next one is
+// handed any, because looking a receiver up costs more than a message. Events without payload move members and are not
+// delivered. When PublishAfter returns, every receiver has the frames. The slice is not kept.
+func (h *Hub) PublishAfter(apply func(), run ...*protocol.Event) {
+	for _, ev := range run {
+		h.metrics.received(ev.Type)
+	}
 	began := h.log.now()
 	defer func() { h.metrics.duration.Observe(h.log.now().Sub(began).Seconds()) }()
 	h.publishing.Lock()
 	defer h.publishing.Unlock()
 	apply()
+	ev := run[0]
 	if user, ok := protocol.PresenceOf(ev.Topic); ok {
 		h.publishPresence(ev, user)
 		return
 	}
-	h.log.remember(ev)
+	for _, ev := range run {
+		h.log.remember(ev)
+	}
 	h.to, h.ask = h.to[:0], h.ask[:0]
 	switch protocol.KindOf(protocol.ObjectID(ev.Topic)) {
 	case protocol.KindChannel:
@@ -41,7 +48,14 @@ func (h *Hub) PublishAfter(apply func(), ev *protocol.Event) {
 		h.mu.RUnlock()
 		h.chooseAllowed(ev)
 	}
-	h.deliver(&Frame{Event: ev})
+	h.frames = h.frames[:0]
+	for _, ev := range run {
+		if len(ev.Payload) > 0 {
+			h.frames = append(h.frames, &Frame{Event: ev})
+		}
+	}
+	h.deliver(h.frames...)
+	clear(h.frames)
 	clear(h.to)
 	clear(h.ask)
 	if protocol.KindOf(protocol.ObjectID(ev.Topic)) == protocol.KindUser && movesMembers(ev) {
@@ -120,17 +134,18 @@ func (h *Hub) chooseAllowed(ev *protocol.Event) {
 	}
 }
 
-// deliver hands a frame to everybody in to.
-func (h *Hub) deliver(f *Frame) {
-	if len(f.Event.Payload) == 0 {
-		return
-	}
+// deliver hands frames to everybody in to.
+func (h *Hub) deliver(frames ...*Frame) {
 	n := 0
 	for _, sessions := range h.to {
 		for _, r := range sessions {
-			r.Deliver(f)
+			for _, f := range frames {
+				r.Deliver(f)
+			}
 		}
 		n += len(sessions)
 	}
-	h.metrics.size.Observe(float64(n))
+	for range frames {
+		h.metrics.size.Observe(float64(n))
+	}
 }

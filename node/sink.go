@@ -9,13 +9,15 @@ import (
 // sink is where the upstream's stream ends: in the cache, then in the hub. upstream calls it from one goroutine.
 type sink struct{ n *Node }
 
-// Event implements upstream.Sink. The cache comes first: nobody hears of a change that the cache does not know yet.
-func (s sink) Event(ev *protocol.Event) {
-	var change cache.Change
+// Events implements upstream.Sink. The cache comes first: nobody hears of a change that the cache does not know yet.
+func (s sink) Events(run []*protocol.Event) {
+	var change cache.Change // of the only event: several at once are messages, which change nobody
 	s.n.hub.PublishAfter(func() {
-		change = s.n.cache.Apply(ev)
-		s.n.query.Moved(change, ev.Position)
-	}, ev)
+		for _, ev := range run {
+			change = s.n.cache.Apply(ev)
+			s.n.query.Moved(change, ev.Position)
+		}
+	}, run...)
 	for _, r := range change.Roles {
 		if s.n.hub.SetRole(r.User, r.Role) {
 			// A session's identity says whose public things it sees. It does not change: who becomes a guest, or a full

@@ -112,8 +112,8 @@ type countSink struct {
 	once   sync.Once
 }
 
-func (s *countSink) Event(*protocol.Event) {
-	if s.events.Add(1) == s.want {
+func (s *countSink) Events(run []*protocol.Event) {
+	if s.events.Add(int64(len(run))) >= s.want {
 		s.once.Do(func() { close(s.done) })
 	}
 }

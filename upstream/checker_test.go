@@ -26,6 +26,7 @@ type checker struct {
 	lives    []bool
 	resets   int
 	unfollow int
+	longest  int // run of events in one go; owned by the sink's caller
 	// onEvent and onFollowed are called without mu.
 	onEvent    func(ev *protocol.Event)
 	onFollowed func(t protocol.Topic)
@@ -58,7 +59,19 @@ func (c *checker) enter() func() {
 	}
 }
 
-func (c *checker) Event(ev *protocol.Event) {
+func (c *checker) Events(run []*protocol.Event) {
+	for _, ev := range run[1:] {
+		if !together(run[0], ev) {
+			c.t.Errorf("%s of %s comes with %s of %s", ev.Type, ev.Topic, run[0].Type, run[0].Topic)
+		}
+	}
+	c.longest = max(c.longest, len(run))
+	for _, ev := range run {
+		c.event(ev)
+	}
+}
+
+func (c *checker) event(ev *protocol.Event) {
 	func() {
 		defer c.enter()()
 		c.events++

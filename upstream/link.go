@@ -28,10 +28,7 @@ type link struct {
 	heartbeat time.Duration
 	timeout   time.Duration // of one write
 
-	// frames carries what was read to the loop. Capacity 2: one is decoded while another is worked on; with frames of
-	// Config.MaxFrameBytes that bounds the bytes too. When it is full the reader stops reading, and the backend feels it.
-	// Never closed.
-	frames chan protocol.StreamFrame
+	arrived *inbox // what was read, for the loop
 	// failed carries why the reader and the writer ended. Capacity 2: one each. Never closed.
 	failed chan ending
 	// pongs carries ids to the writer. Capacity 16: the backend pings once per heartbeat; more are not answered.
@@ -67,12 +64,12 @@ func (u *Upstream) connect(ctx context.Context) (*link, ending) {
 	}
 	c := &link{
 		conn: conn, timeout: u.cfg.WriteTimeout,
-		frames: make(chan protocol.StreamFrame, 2), failed: make(chan ending, 2),
+		arrived: newInbox(), failed: make(chan ending, 2),
 		pongs: make(chan int64, 16), pings: make(chan int64, 1), ended: make(chan struct{}),
 	}
 	conn.SetReadLimit(int64(u.cfg.MaxFrameBytes))
 	_ = conn.SetReadDeadline(time.Now().Add(u.cfg.HelloTimeout))
-	end := c.read(&c.hello)
+	_, end := c.read(&c.hello)
 	switch {
 	case end.err != nil:
 	case c.hello.Type != protocol.StreamHello:
@@ -121,36 +118,35 @@ func (c *link) readLoop() {
 	for {
 		_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 		var f protocol.StreamFrame
-		if end := c.read(&f); end.err != nil {
+		size, end := c.read(&f)
+		if end.err != nil {
 			c.failed <- end
 			return
 		}
-		select {
-		case c.frames <- f:
-		case <-c.ended:
+		if !c.arrived.put(&f, size, c.ended) {
 			return
 		}
 	}
 }
 
-// read reads one frame and says why it cannot.
-func (c *link) read(f *protocol.StreamFrame) ending {
+// read reads one frame, of size bytes, and says why it cannot.
+func (c *link) read(f *protocol.StreamFrame) (size int, end ending) {
 	kind, raw, err := c.conn.ReadMessage()
 	var silence net.Error
 	switch {
 	case err == nil && kind != websocket.TextMessage:
-		return ending{endFrame, errors.New("the frame is not text")}
+		return 0, ending{endFrame, errors.New("the frame is not text")}
 	case err == nil:
 		if err = json.Unmarshal(raw, f); err != nil {
-			return ending{endFrame, err}
+			return 0, ending{endFrame, err}
 		}
-		return ending{}
+		return len(raw), ending{}
 	case errors.Is(err, websocket.ErrReadLimit):
-		return ending{endFrame, err}
+		return 0, ending{endFrame, err}
 	case errors.As(err, &silence) && silence.Timeout():
-		return ending{endSilent, err}
+		return 0, ending{endSilent, err}
 	default:
-		return ending{endClosed, err}
+		return 0, ending{endClosed, err}
 	}
 }
 

@@ -26,8 +26,13 @@ type stream struct {
 	barrier, lastBarrier int64
 	barrierAt            time.Time
 
-	notes []note   // scratch
-	rows  []*topic // scratch
+	// marked: a watermark came behind what is noted.
+	marked bool
+
+	frames []protocol.StreamFrame // scratch
+	notes  []note                 // what the sink is still to be told
+	group  []*protocol.Event      // scratch
+	rows   []*topic               // scratch
 }
 
 // firstBarrier keeps the ids of barriers apart from those of heartbeats.
@@ -120,7 +125,7 @@ func (s *stream) serve(ctx context.Context, c *link, tick <-chan time.Time) endi
 		call.revive()
 	}
 	u.log.Info("stream up", "position", c.hello.Position, "topics", topics, "heartbeat", c.heartbeat)
-	s.claim, s.fresh, s.barrier = c.hello.Position, false, 0
+	s.claim, s.marked, s.fresh, s.barrier = c.hello.Position, false, false, 0
 	if caughtUp { // Nothing is followed, so nothing is missing.
 		s.watermark(s.claim)
 	}
@@ -142,19 +147,12 @@ func (s *stream) serve(ctx context.Context, c *link, tick <-chan time.Time) endi
 func (s *stream) loop(ctx context.Context, c *link, tick <-chan time.Time) ending {
 	for {
 		select {
-		case f := <-c.frames:
-			s.frame(c, &f)
+		case <-c.arrived.ready:
+			s.arrived(c)
 		case end := <-c.failed:
 			// What was read before belongs to the sink: it need not be sent again.
-			for {
-				select {
-				case f := <-c.frames:
-					s.frame(c, &f)
-					continue
-				default:
-				}
-				return end
-			}
+			s.arrived(c)
+			return end
 		case <-tick:
 			s.expire()
 			if s.overdue() {
@@ -164,6 +162,15 @@ func (s *stream) loop(ctx context.Context, c *link, tick <-chan time.Time) endin
 			return ending{endStopped, context.Cause(ctx)}
 		}
 	}
+}
+
+// arrived takes all frames that have been read. Events and watermarks that come one behind the other are told in one go.
+func (s *stream) arrived(c *link) {
+	s.frames = c.arrived.take(s.frames)
+	for i := range s.frames {
+		s.frame(c, &s.frames[i])
+	}
+	s.flush(c)
 }
 
 func (s *stream) overdue() bool {
@@ -183,13 +190,24 @@ func (s *stream) expire() {
 	}
 }
 
-// frame takes one frame of the backend.
+// frame takes one frame of the backend. What it says of events, and that there is a watermark behind them, is told to the sink by
+// the next flush at the latest.
 func (s *stream) frame(c *link, f *protocol.StreamFrame) {
 	u := s.u
 	countFrame(u.metrics.framesIn, f.Type)
 	switch f.Type {
 	case protocol.StreamEvents:
 		s.events(f.Events)
+		return
+	case protocol.StreamWatermark:
+		u.mu.Lock()
+		u.table.see(&f.Position)
+		u.mu.Unlock()
+		s.claim, s.marked = max(s.claim, f.Position), true
+		return
+	}
+	s.flush(c)
+	switch f.Type {
 	case protocol.StreamSubscribed:
 		u.mu.Lock()
 		for _, ts := range f.Topics {
@@ -199,7 +217,6 @@ func (s *stream) frame(c *link, f *protocol.StreamFrame) {
 			}
 		}
 		u.mu.Unlock()
-		s.deliver()
 	case protocol.StreamReset:
 		u.mu.Lock()
 		for _, ts := range f.Topics {
@@ -209,16 +226,6 @@ func (s *stream) frame(c *link, f *protocol.StreamFrame) {
 			}
 		}
 		u.mu.Unlock()
-		s.deliver()
-	case protocol.StreamWatermark:
-		u.mu.Lock()
-		u.table.see(&f.Position)
-		u.mu.Unlock()
-		s.claim = max(s.claim, f.Position)
-		if s.whole() {
-			s.fresh, s.barrier = false, 0
-			s.watermark(s.claim)
-		}
 	case protocol.StreamPing:
 		c.pong(f.ID)
 	case protocol.StreamPong:
@@ -237,6 +244,19 @@ func (s *stream) frame(c *link, f *protocol.StreamFrame) {
 		}
 	}
 	// Frames of other types are for later versions.
+	s.flush(c)
+}
+
+// flush tells the sink what has been noted, and the watermark that was behind it.
+func (s *stream) flush(c *link) {
+	s.deliver()
+	if s.marked {
+		s.marked = false
+		if s.whole() {
+			s.fresh, s.barrier = false, 0
+			s.watermark(s.claim)
+		}
+	}
 	if s.fresh && s.barrier == 0 && s.whole() {
 		s.fresh = false
 		s.lastBarrier = max(s.lastBarrier, firstBarrier) + 1
@@ -252,6 +272,7 @@ func (s *stream) whole() bool {
 	return s.u.table.recovering == 0
 }
 
+// events notes events.
 func (s *stream) events(events []*protocol.Event) {
 	u := s.u
 	var counts [4]int
@@ -283,16 +304,19 @@ func (s *stream) events(events []*protocol.Event) {
 	if holes {
 		u.nudge()
 	}
-	s.deliver()
 }
 
 // deliver tells the sink what the table has noted, and then those who wait for a topic.
 func (s *stream) deliver() {
-	for i := range s.notes {
+	for i := 0; i < len(s.notes); i++ {
 		n := &s.notes[i]
 		switch n.kind {
 		case noteEvent:
-			s.sink.Event(n.event)
+			s.group = append(s.group[:0], n.event)
+			for ; i+1 < len(s.notes) && s.notes[i+1].kind == noteEvent && together(n.event, s.notes[i+1].event); i++ {
+				s.group = append(s.group, s.notes[i+1].event)
+			}
+			s.sink.Events(s.group)
 		case noteFollowed:
 			if s.confirm(n.row) {
 				s.sink.Followed(n.topic, n.seq, n.position)
@@ -315,8 +339,27 @@ func (s *stream) deliver() {
 		s.u.mu.Unlock()
 	}
 	clear(s.notes) // Not to keep events alive.
+	clear(s.group)
 	clear(s.rows)
 	s.notes, s.rows = s.notes[:0], s.rows[:0]
+}
+
+// together reports whether two events that came one behind the other may be handed over in one go: they are messages of one
+// channel that everybody in it hears.
+func together(a, b *protocol.Event) bool {
+	return a.Topic == b.Topic && justMessage(a) && justMessage(b)
+}
+
+func justMessage(ev *protocol.Event) bool {
+	if ev.Class != protocol.ClassMessage || ev.Seq == 0 || ev.Except != "" || protocol.KindOf(protocol.ObjectID(ev.Topic)) != protocol.KindChannel {
+		return false
+	}
+	for i := range ev.Effects {
+		if op := ev.Effects[i].Op; op != protocol.OpMessageAdded && op != protocol.OpMessageRemoved {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *stream) confirm(t *topic) bool {

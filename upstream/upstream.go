@@ -21,9 +21,10 @@ import (
 // Sink hears of everything that the stream brings: in order, and from one goroutine. It must not block, and may call
 // FollowAsync, Unfollow, Publish and Report, but none of the calls that wait.
 type Sink interface {
-	// Event hands over an event, exactly once per (topic, seq) and in seq order per topic. Ephemeral events have no seq
-	// and may be lost. Events of a topic come only after Followed for it.
-	Event(ev *protocol.Event)
+	// Events hands over events, each exactly once per (topic, seq) and in seq order per topic. Ephemeral events have no seq
+	// and may be lost. Events of a topic come only after Followed for it. Several at once are messages of one channel, with no
+	// effect but their own, that came while the sink was busy. The slice is the caller's.
+	Events(run []*protocol.Event)
 	// Followed says that every event of t above p will arrive; seq is that of the last event before them. It comes again
 	// once t is followed again after a break or a hole; then nothing was lost in between, and p and seq are those of the
 	// last event that was handed over.

@@ -88,8 +88,8 @@ var simulation = []mutation{
 		"fanout/replay.go", "		p = min(p, max(c.first, 1)-1)\n", "		_ = c\n",
 	}}},
 	{"node: sessions hear of an event before the cache does", []edit{{
-		"node/sink.go", "	var change cache.Change\n	s.n.hub.PublishAfter(func() {\n		change = s.n.cache.Apply(ev)\n		s.n.query.Moved(change, ev.Position)\n	}, ev)\n",
-		"	s.n.hub.PublishAfter(func() {}, ev)\n	time.Sleep(3 * time.Millisecond)\n	var change cache.Change = s.n.cache.Apply(ev)\n	s.n.query.Moved(change, ev.Position)\n",
+		"node/sink.go", "	s.n.hub.PublishAfter(func() {\n		for _, ev := range run {\n			change = s.n.cache.Apply(ev)\n			s.n.query.Moved(change, ev.Position)\n		}\n	}, run...)\n",
+		"	s.n.hub.PublishAfter(func() {}, run...)\n	time.Sleep(3 * time.Millisecond)\n	for _, ev := range run {\n		change = s.n.cache.Apply(ev)\n		s.n.query.Moved(change, ev.Position)\n	}\n",
 	}, {
 		"node/sink.go", "import (\n", "import (\n	\"time\"\n\n",
 	}}},
