@@ -382,7 +382,7 @@ func shownIn(raw json.RawMessage) (list []shown) {
 	}
 	for _, body := range bodies {
 		s := shown{raw: body}
-		if json.Unmarshal(body, &s) == nil {
+		if protocol.Field(body, "has_unreads") == nil && json.Unmarshal(body, &s) == nil { // Those that have one are counts.
 			list = append(list, s)
 		}
 	}
