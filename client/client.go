@@ -93,7 +93,8 @@ func newClient(ctx context.Context, opt Options) (*Client, *journey, error) {
 	}
 	c.dialer = &websocket.Dialer{
 		Proxy: http.ProxyFromEnvironment, NetDialContext: opt.DialContext, TLSClientConfig: opt.TLS, HandshakeTimeout: handshakeTimeout,
-		ReadBufferSize: 4 << 10, WriteBufferSize: 1 << 10, // Most frames of the server, and nearly all of ours, fit.
+		EnableCompression: opt.Compression,
+		ReadBufferSize:    4 << 10, WriteBufferSize: 1 << 10, // Most frames of the server, and nearly all of ours, fit.
 	}
 	if c.http == nil {
 		transport := &http.Transport{

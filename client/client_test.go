@@ -535,3 +535,25 @@ func TestClosed_ClientsSaySo(t *testing.T) {
 		}
 	})
 }
+
+// TestCompression: it is offered if it is wanted, and then what is long goes compressed; nobody notices.
+func TestCompression(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		bubble(t, func(t *testing.T, e *edge) {
+			opt := e.options()
+			opt.Compression = wanted
+			c := connect(t, opt)
+			defer c.Close()
+			text := strings.Repeat("long ", 600)
+			if _, err := c.Send(t.Context(), client.Outgoing{Channel: "C1", Text: text}); err != nil {
+				t.Fatal(err)
+			}
+			want(t, take(c), text)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if offered := strings.HasPrefix(e.offers[0], "permessage-deflate"); offered != wanted {
+				t.Errorf("offered %q", e.offers[0])
+			}
+		})
+	}
+}

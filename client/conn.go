@@ -22,6 +22,8 @@ const (
 	closeWait = time.Second
 	// The server takes 50 frames a second and 500 at once; a little less never meets that limit.
 	frameRate, frameBurst = 40, 400
+	// compressFrom is how long a frame is at least that is compressed, if that was agreed on: what is shorter does not win much.
+	compressFrom = 1 << 10
 	// maxRead bounds a frame of the server: the largest boot of 148,170 users has 1 MB.
 	maxRead = 64 << 20
 )
@@ -167,6 +169,7 @@ func (c *conn) write(ctx context.Context) {
 				break // The client ends, and with it the socket.
 			}
 			c.ws.SetWriteDeadline(time.Now().Add(writeWait)) //nolint:errcheck // The write says it.
+			c.ws.EnableWriteCompression(len(f) >= compressFrom)
 			if err := c.ws.WriteMessage(websocket.TextMessage, f); err != nil {
 				c.unwritable(err)
 				<-c.done

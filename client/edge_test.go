@@ -36,6 +36,7 @@ type edge struct {
 	sessions map[*session]bool
 	opened   []string // queries of the sockets' addresses
 	bearers  []string // and their tokens
+	offers   []string // and the extensions that they were opened with
 	asked    []string // edge queries
 	tokens   map[string]bool
 
@@ -106,11 +107,12 @@ func (e *edge) options() client.Options {
 	return client.Options{URL: e.url, Token: "xoxp-ana", DialContext: e.dial}
 }
 
-var upgrader = websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024}
+var upgrader = websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024, EnableCompression: true}
 
 func (e *edge) socket(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	e.opened = append(e.opened, r.URL.RawQuery)
+	e.offers = append(e.offers, r.Header.Get("Sec-WebSocket-Extensions"))
 	e.bearers = append(e.bearers, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	refuse := e.refuse
 	e.mu.Unlock()

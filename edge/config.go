@@ -52,6 +52,16 @@ type Config struct {
 	RefreshRate int `koanf:"refresh_rate"`
 	// WriteTimeout bounds one write to a socket; a client that takes longer is closed.
 	WriteTimeout time.Duration `koanf:"write_timeout"`
+	// Compression is agreed on with clients that offer it (permessage-deflate, without context takeover). An event is compressed
+	// once for all of them.
+	Compression bool `koanf:"compression"`
+	// CompressionLevel is from 1, the fastest, to 9.
+	CompressionLevel int `koanf:"compression_level"`
+	// CompressionThreshold is how many bytes a message has at least that is compressed.
+	CompressionThreshold int `koanf:"compression_threshold"`
+	// CompressionParallel is how many messages that are for one session only, boots and answers, are compressed at once; others
+	// go as they are meanwhile. 0: half as many as there are cores.
+	CompressionParallel int `koanf:"compression_parallel"`
 	// OutboxFrames and OutboxBytes bound what waits for one session.
 	OutboxFrames int `koanf:"outbox_frames"`
 	OutboxBytes  int `koanf:"outbox_bytes"`
@@ -93,6 +103,7 @@ func Default() Config {
 		Listen: "127.0.0.1:8080", Region: "local", Origins: []string{}, RateLimits: true,
 		MaxConnections: 4096, MaxSessions: 15_000, MaxHandshakes: 4096, MaxCalls: 4096, CallTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		PingInterval: 25 * time.Second, PongWait: 10 * time.Second, RefreshAhead: time.Minute, RefreshRate: 20, WriteTimeout: 10 * time.Second,
+		Compression: true, CompressionLevel: 1, CompressionThreshold: 1 << 10,
 		OutboxFrames: 4096, OutboxBytes: 256 << 10, SessionQueries: 16, FrameRate: 50, FrameBurst: 500, MessageBurst: 30,
 		Presence: true, StormOpens: 200, // a morning of 15,000 people in an hour is 4 a second
 		TicketLife: 30 * time.Second, MaxTickets: 50_000, WriteVisible: 500 * time.Millisecond,
@@ -109,7 +120,7 @@ func (c *Config) Validate() error {
 	}
 	for name, n := range map[string]int{
 		"max_connections": c.MaxConnections, "max_sessions": c.MaxSessions, "max_handshakes": c.MaxHandshakes, "max_calls": c.MaxCalls, "outbox_frames": c.OutboxFrames, "outbox_bytes": c.OutboxBytes,
-		"session_queries": c.SessionQueries, "frame_rate": c.FrameRate, "frame_burst": c.FrameBurst, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "refresh_rate": c.RefreshRate, "storm_opens": c.StormOpens,
+		"session_queries": c.SessionQueries, "frame_rate": c.FrameRate, "frame_burst": c.FrameBurst, "message_burst": c.MessageBurst, "max_tickets": c.MaxTickets, "refresh_rate": c.RefreshRate, "compression_threshold": c.CompressionThreshold, "storm_opens": c.StormOpens,
 	} {
 		if n <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
@@ -122,6 +133,12 @@ func (c *Config) Validate() error {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("%s: must be above 0", name))
 		}
+	}
+	if c.CompressionLevel < 1 || c.CompressionLevel > 9 {
+		errs = append(errs, errors.New("compression_level: must be from 1 to 9"))
+	}
+	if c.CompressionParallel < 0 {
+		errs = append(errs, errors.New("compression_parallel: must not be below 0"))
 	}
 	if c.OpenRate < 0 {
 		errs = append(errs, errors.New("open_rate: must not be below 0"))

@@ -48,6 +48,7 @@ type Edge struct {
 	tickets  *tickets
 	rates    *rates
 	waiters  waiters
+	press    *press
 	life     context.Context // ends in Stop: sessions and calls end with it
 	end      context.CancelFunc
 
@@ -92,6 +93,7 @@ func New(cfg Config, o Options) (*Edge, error) {
 		tickets: newTickets(cfg.TicketLife, cfg.MaxTickets, o.Doors.Region, o.Now), rates: newRates(o.Now),
 		admission: newAdmission(cfg.Limits()), leaving: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
+	e.press = newPress(&e.cfg, e.metrics)
 	e.storm.limit = cfg.StormOpens
 	e.mute.Store(!cfg.Presence)
 	e.metrics.limit.Set(float64(cfg.MaxSessions))

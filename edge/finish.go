@@ -30,6 +30,9 @@ func (s *Session) finish(ended error) {
 		return
 	}
 	e.metrics.connections.Dec()
+	if s.window > 0 {
+		e.metrics.compressing.Dec()
+	}
 	initiator := "client"
 	if server {
 		initiator = "server"

@@ -42,9 +42,11 @@ const maxHeader = 14
 // intake takes a client's messages out of the bytes that were read, wherever those begin and end. It keeps nothing between
 // two messages. The zero value, but for limit, is ready to use; it is not safe for concurrent use.
 type intake struct {
-	limit int    // of a message in bytes
-	kind  byte   // opcode of the message whose first frames are in parts; 0 if there is none
-	parts []byte // what has come of that message
+	limit   int    // of a message in bytes
+	kind    byte   // opcode of the message whose first frames are in parts; 0 if there is none
+	deflate bool   // messages may be compressed
+	packed  bool   // the message in parts, or the one that next has returned, is
+	parts   []byte // what has come of that message
 }
 
 // next takes the first frame from data, which it unmasks in place. n is its size; 0: it is not whole, and needs more bytes
@@ -56,7 +58,7 @@ func (in *intake) next(data []byte) (op byte, payload []byte, n, needs int, err 
 	op, final := data[0]&0xf, data[0]&0x80 != 0
 	size, head := uint64(data[1]&0x7f), 2
 	switch {
-	case data[0]&0x70 != 0, data[1]&0x80 == 0: // an extension that was not agreed on; not masked
+	case data[0]&0x70 != 0 && !in.mayPack(data[0]), data[1]&0x80 == 0: // an extension that was not agreed on; not masked
 		return 0, nil, 0, 0, errBadFrame
 	case op >= opClose && (op > opPong || !final || size > 125):
 		return 0, nil, 0, 0, errBadFrame
@@ -74,7 +76,14 @@ func (in *intake) next(data []byte) (op byte, payload []byte, n, needs int, err 
 	if len(data) < head {
 		return 0, nil, 0, maxHeader, nil
 	}
-	if op < opClose && size > uint64(in.limit-len(in.parts)) {
+	if op == opText || op == opBinary {
+		in.packed = data[0]&compressed != 0
+	}
+	limit := in.limit
+	if in.packed {
+		limit += maxOverhead
+	}
+	if op < opClose && size > uint64(limit-len(in.parts)) {
 		return 0, nil, 0, 0, errTooBig
 	}
 	if n = head + 4 + int(size); len(data) < n {
@@ -99,6 +108,13 @@ func (in *intake) next(data []byte) (op byte, payload []byte, n, needs int, err 
 	}
 	op, in.kind, in.parts = in.kind, 0, nil
 	return op, payload, n, 0, nil
+}
+
+// mayPack reports whether a frame with this first byte may have the bits of extensions that it has: that of compression, in the
+// first frame of a message (RFC 7692, section 6).
+func (in *intake) mayPack(first byte) bool {
+	op := first & 0xf
+	return in.deflate && first&0x70 == compressed && (op == opText || op == opBinary)
 }
 
 // unmask undoes a client's masking (RFC 6455, section 5.3), eight bytes at a time.

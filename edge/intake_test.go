@@ -30,8 +30,8 @@ func masked(first byte, mask [4]byte, payload []byte) []byte {
 }
 
 // takeAll reads a stream that comes in pieces, the way a session does, and says what it took.
-func takeAll(limit int, pieces [][]byte) (said []string) {
-	in := intake{limit: limit}
+func takeAll(limit int, deflate bool, pieces [][]byte) (said []string) {
+	in := intake{limit: limit, deflate: deflate}
 	var data []byte
 	for _, piece := range pieces {
 		data = append(data, piece...)
@@ -45,6 +45,14 @@ func takeAll(limit int, pieces [][]byte) (said []string) {
 					return append(said, fmt.Sprintf("needs %d bytes of %d", needs, len(data)))
 				}
 				break
+			}
+			if in.packed && (op == opText || op == opBinary) {
+				whole, err := inflate(payload, limit)
+				if err != nil {
+					return append(said, err.Error())
+				}
+				payload = slices.Clone(whole.body)
+				whole.giveBack()
 			}
 			if op != opContinue {
 				said = append(said, fmt.Sprintf("%x %q", op, payload))
@@ -70,6 +78,9 @@ func TestIntake_WhateverThePieces(t *testing.T) {
 			size := rapid.SampledFrom([]int{0, 1, 7, 8, 125, 126, 1000, 65535, 65536, 70_000}).Draw(t, "size")
 			body := bytes.Repeat([]byte(rapid.StringN(1, 8, -1).Draw(t, "text")), size)[:size]
 			rest, op := body, kind
+			if rapid.Bool().Draw(t, "compressed") {
+				rest, op = deflated(body, rapid.IntRange(-2, 9).Draw(t, "level"), rapid.IntRange(0, 3).Draw(t, "ending")), kind|compressed
+			}
 			for parts := rapid.IntRange(1, 4).Draw(t, "frames"); parts > 1; parts-- {
 				n := rapid.IntRange(0, len(rest)).Draw(t, "part")
 				stream = append(stream, masked(op, mask(), rest[:n])...)
@@ -88,7 +99,7 @@ func TestIntake_WhateverThePieces(t *testing.T) {
 			pieces = append(pieces, slices.Clone(stream[:n]))
 			stream = stream[n:]
 		}
-		if got := takeAll(1<<20, pieces); !slices.Equal(got, want) {
+		if got := takeAll(1<<20, true, pieces); !slices.Equal(got, want) {
 			t.Errorf("got %.300q, want %.300q", got, want)
 		}
 	})
@@ -100,23 +111,25 @@ func FuzzIntake(f *testing.F) {
 	f.Add(append(masked(0x01, [4]byte{}, []byte("a")), masked(0x80, [4]byte{9}, []byte("b"))...), 1)
 	f.Add([]byte{0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 2)
 	f.Add([]byte{0x88, 0x82, 0, 0, 0, 0, 3, 0xE8}, 1)
+	f.Add(masked(0xC1, [4]byte{5}, deflated([]byte("hello hello hello"), 6, 0)), 4)
+	f.Add(append(masked(0x41, [4]byte{}, deflated(make([]byte, 5000), 9, 1)[:5]), masked(0x80, [4]byte{9}, deflated(make([]byte, 5000), 9, 1)[5:])...), 7)
 	f.Fuzz(func(t *testing.T, stream []byte, piece int) {
 		const limit = 1000
 		pieces := slices.Collect(slices.Chunk(slices.Clone(stream), max(1, piece%len(append(stream, 0)))))
-		whole, parts := takeAll(limit, [][]byte{stream}), takeAll(limit, pieces)
+		whole, parts := takeAll(limit, true, [][]byte{slices.Clone(stream)}), takeAll(limit, true, pieces)
 		if !slices.Equal(whole, parts) {
 			t.Errorf("at once %q, in pieces %q", whole, parts)
 		}
 		if _, err := closeIn(stream); err != nil && !errors.Is(err, errBadFrame) {
 			t.Error(err)
 		}
-		in := intake{limit: limit}
+		in := intake{limit: limit, deflate: true}
 		for data := stream; ; {
 			_, payload, n, _, err := in.next(data)
 			if err != nil || n == 0 {
 				break
 			}
-			if len(payload) > limit || len(in.parts) > limit {
+			if len(payload) > limit+maxOverhead || len(in.parts) > limit+maxOverhead {
 				t.Fatalf("%d and %d bytes", len(payload), len(in.parts))
 			}
 			data = data[n:]

@@ -43,9 +43,13 @@ type metrics struct {
 	resumes       *prometheus.CounterVec // mode
 	replayed      prometheus.Histogram
 	badges        prometheus.Counter
-	refreshAsked  prometheus.Counter
-	refreshes     *prometheus.CounterVec // outcome
-	suppressed    prometheus.Gauge
+	// Of messages that are compressed: those of ours, and those of clients.
+	compressedOut, compressedIn compressedCount
+	compressing                 prometheus.Gauge
+	pressBusy                   prometheus.Counter
+	refreshAsked                prometheus.Counter
+	refreshes                   *prometheus.CounterVec // outcome
+	suppressed                  prometheus.Gauge
 	// What became of the objects that events name.
 	givenSent, givenRecent, givenMissing prometheus.Counter
 }
@@ -67,6 +71,16 @@ func (b *byClass) of(c protocol.Class) prometheus.Counter {
 	default:
 		return b.control
 	}
+}
+
+// compressedCount counts messages that are compressed in one direction.
+type compressedCount struct{ messages, plain, packed prometheus.Counter }
+
+// count counts one of so many bytes, which are so many on the wire.
+func (c *compressedCount) count(plain, packed int) {
+	c.messages.Inc()
+	c.plain.Add(float64(plain))
+	c.packed.Add(float64(packed))
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -109,6 +123,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refreshes:    f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_token_refresh_total", Help: "New tokens that sessions sent, by what became of them."}, []string{"outcome"}),
 		badges:       f.NewCounter(prometheus.CounterOpts{Name: "flannel_badges_total", Help: "Badges sent for channels out of view."}),
 	}
+	messages := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_compression_messages_total", Help: "Messages that were compressed (out), each once whoever received it, and that clients had compressed (in)."}, []string{"direction"})
+	sizes := f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_compression_bytes_total", Help: "Bytes of those messages, as they are and as they were compressed."}, []string{"direction", "form"})
+	for direction, c := range map[string]*compressedCount{"out": &m.compressedOut, "in": &m.compressedIn} {
+		*c = compressedCount{messages.WithLabelValues(direction), sizes.WithLabelValues(direction, "plain"), sizes.WithLabelValues(direction, "compressed")}
+	}
+	m.compressing = f.NewGauge(prometheus.GaugeOpts{Name: "flannel_compression_connections", Help: "Open client sockets that have agreed on compression."})
+	m.pressBusy = f.NewCounter(prometheus.CounterOpts{Name: "flannel_compression_busy_total", Help: "Messages that went out as they are because everything that compresses was busy."})
 	m.deliveries = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_event_deliveries_total", Help: "Frames put into outboxes by class."}, []string{"class"}))
 	m.dropped = newByClass(f.NewCounterVec(prometheus.CounterOpts{Name: "flannel_events_dropped_total", Help: "Frames that found no room in an outbox, by class."}, []string{"class"}))
 	for _, o := range []string{"ok", "bad_ticket", "bad_token", "origin", "overloaded", "unavailable", "failed"} {

@@ -77,9 +77,10 @@ func (s *Session) appendAnswer(dst, id, method, args []byte) ([]byte, bool) {
 		frame[at] = ',' // in place of the body's brace; no body is empty
 	}
 	if n := len(frame) - start - headRoom; n < 126 || n > 0xffff {
-		return append(frame[:start], wireText(slices.Clone(frame[start+headRoom:]))...), true
+		frame = append(frame[:start], wireText(slices.Clone(frame[start+headRoom:]))...)
+	} else {
+		frame[start], frame[start+1] = 0x80|opText, 126
+		binary.BigEndian.PutUint16(frame[start+2:], uint16(len(frame)-start-headRoom))
 	}
-	frame[start], frame[start+1] = 0x80|opText, 126
-	binary.BigEndian.PutUint16(frame[start+2:], uint16(len(frame)-start-headRoom))
-	return frame, true
+	return s.edge.press.shrink(frame, start, s.window), true
 }

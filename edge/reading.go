@@ -237,12 +237,32 @@ func (s *Session) consume(data []byte) (n, needs int, stalled bool, err error) {
 			s.end(code, nil, false)
 			return n, 0, false, errSaidClose
 		default:
-			if !s.handle(op, payload, now) {
-				s.heldBack = slices.Clone(payload)
-				return n, 0, true, nil
+			taken, err := s.whole(op, payload, now)
+			if err != nil {
+				s.end(closeCodeOf(err), nil, true)
+			}
+			if err != nil || !taken {
+				return n, 0, !taken, err
 			}
 		}
 	}
+}
+
+// whole handles one whole message or ping. taken is false if it has to wait; then it is kept.
+func (s *Session) whole(op byte, payload []byte, now time.Time) (taken bool, err error) {
+	if op < opClose && s.intake.packed {
+		in, err := inflate(payload, s.intake.limit)
+		if err != nil {
+			return true, err
+		}
+		defer in.giveBack()
+		s.edge.metrics.compressedIn.count(len(in.body), len(payload))
+		payload = in.body
+	}
+	if taken = s.handle(op, payload, now); !taken {
+		s.heldBack = slices.Clone(payload)
+	}
+	return taken, nil
 }
 
 // place takes a place for a query, if there is one: else reading waits for it.

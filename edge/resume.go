@@ -44,7 +44,7 @@ func (s *Session) past(events []*protocol.Event) (frames []item, count int) {
 		if s.exclude[ev.Type] {
 			continue
 		}
-		objects, frame := s.frame(ev, wiresOf(ev, new(atomic.Value)), &before)
+		objects, frame := s.frame(ev, &wires{about: aboutEvent(ev), alone: true}, &before)
 		if objects != nil {
 			frames = append(frames, item{frame: objects, class: protocol.ClassMessage})
 		}
@@ -78,14 +78,42 @@ func withID(ev *protocol.Event) []byte {
 	return protocol.AppendFields(nil, ev.Payload, []byte(`{"event_id":"`+id+`"}`))
 }
 
-// lazy is a frame that is made when the first session needs it.
-type lazy struct{ frame atomic.Pointer[[]byte] }
+// lazy is a frame that is made when the first session needs it, as it is and compressed.
+type lazy struct{ frame, packed atomic.Pointer[[]byte] }
 
-func (l *lazy) get(build func() []byte) []byte {
-	if f := l.frame.Load(); f != nil {
+// get returns the frame for a session.
+func (l *lazy) get(s *Session, w *wires, build func() []byte) []byte {
+	p := s.edge.press
+	if w.alone {
+		return p.shrink(wireText(build()), 0, s.window)
+	}
+	plain := l.frame.Load()
+	if plain == nil {
+		f := wireText(build())
+		plain = &f
+		l.frame.Store(plain) // Who comes second stores the same.
+	}
+	// Longer than what a client can look back: few can so little, and few events are so long.
+	if n := len(payloadOf(*plain)); s.window == 0 || n < p.threshold || n > 1<<s.window {
+		return *plain
+	}
+	if f := l.packed.Load(); f != nil {
 		return *f
 	}
-	f := wireText(build())
-	l.frame.Store(&f) // Who comes second stores the same.
-	return f
+	return *l.pack(p, w, plain)
+}
+
+// pack compresses a frame, once.
+func (l *lazy) pack(p *press, w *wires, plain *[]byte) *[]byte {
+	w.press.Lock()
+	defer w.press.Unlock()
+	if f := l.packed.Load(); f != nil {
+		return f
+	}
+	frame := plain
+	if packed, ok := p.pack(nil, payloadOf(*plain), maxWindow); ok {
+		frame = &packed
+	}
+	l.packed.Store(frame)
+	return frame
 }

@@ -31,8 +31,9 @@ type Session struct {
 	continued protocol.Position // up to where the session was served before it came back; 0 if it begins
 	self      uint32            // hash of the user's id
 	thin      bool
-	batch     bool // presence for several users in one frame
-	quiet     bool // no_query_on_subscribe: presence_sub is not answered
+	batch     bool  // presence for several users in one frame
+	quiet     bool  // no_query_on_subscribe: presence_sub is not answered
+	window    uint8 // of the client's inflater, in bits; 0 if nothing is compressed
 
 	// replayed is Resumed.Told, nil if that is empty.
 	replayed atomic.Pointer[map[protocol.Topic]protocol.Seq]
@@ -110,7 +111,7 @@ type Session struct {
 // newSession takes conn over, of which the client has sent rest already.
 func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 	s := &Session{
-		edge: e, raw: conn, id: o.id, token: o.token, opened: e.tickAt(o.began), held: true, intake: intake{limit: protocol.MaxFrame}, rest: rest,
+		edge: e, raw: conn, id: o.id, token: o.token, opened: e.tickAt(o.began), held: true, intake: intake{limit: protocol.MaxFrame, deflate: o.window > 0}, rest: rest, window: o.window,
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
 	}
 	if s.thin {
@@ -278,6 +279,9 @@ func (s *Session) register() (reason string) {
 	now := e.tickAt(at)
 	e.sessions.add(s, s.dueAfter(now, at))
 	e.metrics.connections.Inc()
+	if s.window > 0 {
+		e.metrics.compressing.Inc()
+	}
 	s.registered = true
 	return ""
 }

@@ -58,13 +58,13 @@ func (s *Session) thinFrame(ev *protocol.Event, w *wires, g *given) (objects, fr
 	}
 	// A query under way may be about to give the user as they were, which an invalidation before it would not undo.
 	if changed := about.changed; changed != "" && changed != s.id.User && s.asking.Load() == 0 && !g.has(protocol.ObjectID(changed)) {
-		return nil, w.invalid.get(func() []byte { return invalidated(ev, changed) })
+		return nil, w.invalid.get(s, w, func() []byte { return invalidated(ev, changed) })
 	}
-	objects = s.objectsFor(ev, about, g)
+	objects = s.objectsFor(ev, w, g)
 	if ev.Seq == 0 {
-		return objects, w.plain.get(func() []byte { return ev.Payload })
+		return objects, w.plain.get(s, w, func() []byte { return ev.Payload })
 	}
-	return objects, w.thin.get(func() []byte { return withID(ev) })
+	return objects, w.thin.get(s, w, func() []byte { return withID(ev) })
 }
 
 // invalidated tells that a user has changed, in place of the user.
@@ -78,8 +78,8 @@ func invalidated(ev *protocol.Event, user protocol.UserID) []byte {
 
 // objectsFor returns the frame with the objects that an event names and that the session was not given lately; nil if
 // there are none. It takes what the cache has: an event never waits for an object.
-func (s *Session) objectsFor(ev *protocol.Event, about *about, g *given) []byte {
-	wanted := g.without(ev.Refs, about.refs, s.self)
+func (s *Session) objectsFor(ev *protocol.Event, w *wires, g *given) []byte {
+	wanted := g.without(ev.Refs, w.about.refs, s.self)
 	m := s.edge.metrics
 	if n := len(ev.Refs) - len(wanted); n > 0 {
 		m.givenRecent.Add(float64(n))
@@ -90,23 +90,48 @@ func (s *Session) objectsFor(ev *protocol.Event, about *about, g *given) []byte 
 	objects := s.edge.doors.Queries.Peek(s.id, wanted)
 	m.givenSent.Add(float64(len(objects)))
 	m.givenMissing.Add(float64(len(wanted) - len(objects)))
-	frame := protocol.ObjectsFrame{Type: protocol.FrameObjects}
+	objects = slices.DeleteFunc(objects, func(o protocol.Object) bool {
+		return o.Kind != protocol.KindUser && o.Kind != protocol.KindChannel && o.Kind != protocol.KindBot
+	})
+	if len(objects) == 0 {
+		return nil
+	}
 	for i := range objects {
-		o := &objects[i]
-		switch o.Kind {
+		g.add(objects[i].ID)
+	}
+	shared := w.objects.Load()
+	if shared == nil || !shared.same(objects) {
+		shared = &objectsFrame{objects: objects}
+		w.objects.Store(shared)
+	}
+	return shared.lazy.get(s, w, shared.payload)
+}
+
+// objectsFrame is the frame that goes before an event. Most who have not been given its objects lack the same ones: they share it.
+type objectsFrame struct {
+	objects []protocol.Object
+	lazy    lazy
+}
+
+// same reports whether a frame with these objects is this one. Bodies are the cache's, and are not changed: another one is
+// another version.
+func (f *objectsFrame) same(objects []protocol.Object) bool {
+	return slices.EqualFunc(f.objects, objects, func(a, b protocol.Object) bool {
+		return a.ID == b.ID && len(a.Body) == len(b.Body) && &a.Body[0] == &b.Body[0] // None is empty: it is JSON.
+	})
+}
+
+func (f *objectsFrame) payload() []byte {
+	frame := protocol.ObjectsFrame{Type: protocol.FrameObjects}
+	for i := range f.objects {
+		switch o := &f.objects[i]; o.Kind {
 		case protocol.KindUser:
 			frame.Users = append(frame.Users, o.Body)
 		case protocol.KindChannel:
 			frame.Channels = append(frame.Channels, o.Body)
 		case protocol.KindBot:
 			frame.Bots = append(frame.Bots, o.Body)
-		default:
-			continue
 		}
-		g.add(o.ID)
 	}
-	if len(frame.Users)+len(frame.Channels)+len(frame.Bots) == 0 {
-		return nil
-	}
-	return wireText(protocol.MustMarshal(frame))
+	return protocol.MustMarshal(frame)
 }

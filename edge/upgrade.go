@@ -44,6 +44,7 @@ type opening struct {
 	from    *protocol.ResumeToken // what a thin session continues from; nil if it begins
 	// answer to the handshake, which goes out with the first frames if those come soon. Session.mu guards it; nil once it is out.
 	answer []byte
+	window uint8 // of the client's inflater, in bits; 0 if nothing is compressed
 }
 
 // serveTicket opens a socket at an address that rtm.connect gave.
@@ -101,6 +102,8 @@ func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 		return
 	}
 	var answer []byte
+	agreed, window := negotiate(e.offers(ctx))
+	o.window = window
 	err := e.upgrader.Upgrade(ctx, func(ws *websocket.Conn) {
 		// From here on the library has nothing to do: what it holds, and the HTTP server's reader, would be several times
 		// what an idle session costs.
@@ -114,6 +117,9 @@ func (e *Edge) open(ctx *fasthttp.RequestCtx, o opening) {
 	})
 	if err != nil {
 		return // The upgrader has answered.
+	}
+	if window > 0 {
+		ctx.Response.Header.Set(extensionsHeader, agreed)
 	}
 	answer = handshake(ctx)
 }

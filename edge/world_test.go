@@ -263,6 +263,7 @@ type world struct {
 	mem      *memnet.Listener // nil over loopback
 	listener net.Listener     // in place of one of loopback; nil without
 	apart    bool
+	offers   bool // clients offer compression
 	client   *http.Client
 	ran      chan error
 }
@@ -273,11 +274,19 @@ type option func(*Config, *world)
 // others have real sockets.
 var inBubble sync.Map // of testing.TB
 
-// bothWays runs a test with sockets that are parked, and with a goroutine for each as on systems without a poller.
+// bothWays runs a test with sockets that are parked, and with a goroutine for each as on systems without a poller; and once more
+// with everything compressed that can be, in both directions.
 func bothWays(t *testing.T, run func(t *testing.T, way option)) {
 	t.Helper()
 	t.Run("parked", func(t *testing.T) { run(t, func(*Config, *world) {}) })
 	t.Run("apart", func(t *testing.T) { run(t, func(_ *Config, w *world) { w.apart = true }) })
+	t.Run("compressed", func(t *testing.T) { run(t, compressing) })
+}
+
+// compressing is for clients that offer compression, to an edge that takes all the trouble.
+func compressing(c *Config, w *world) {
+	w.offers = true
+	c.CompressionThreshold, c.CompressionParallel = 1, 1000
 }
 
 func newWorld(t testing.TB, options ...option) *world {
@@ -449,7 +458,7 @@ func (w *world) thinURL(token, params string) string {
 }
 
 func (w *world) dialer() *websocket.Dialer {
-	d := &websocket.Dialer{HandshakeTimeout: patience}
+	d := &websocket.Dialer{HandshakeTimeout: patience, EnableCompression: w.offers}
 	if w.mem != nil {
 		d.NetDialContext = w.mem.Dial
 	}
@@ -607,7 +616,16 @@ var errTest = errors.New("a fault of ours")
 // rawSocket upgrades by hand, for frames that no library sends.
 func (w *world) rawSocket(url string) net.Conn {
 	w.t.Helper()
-	var conn net.Conn
+	conn, _ := w.rawOffer(url, "")
+	return conn
+}
+
+// rawOffer is rawSocket with an offer of extensions; what of it is agreed on is in the answer.
+func (w *world) rawOffer(url, offer string) (conn net.Conn, agreed string) {
+	w.t.Helper()
+	if offer != "" {
+		offer = "Sec-WebSocket-Extensions: " + offer + "\r\n"
+	}
 	var err error
 	if w.mem != nil {
 		conn, err = w.mem.Dial(context.Background(), "mem", "")
@@ -620,7 +638,7 @@ func (w *world) rawSocket(url string) net.Conn {
 	w.t.Cleanup(func() { conn.Close() })
 	path := strings.TrimPrefix(url, "ws://"+w.edge.Addr())
 	conn.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+offer+"\r\n"); err != nil {
 		w.t.Fatal(err)
 	}
 	head := []byte{}
@@ -633,7 +651,12 @@ func (w *world) rawSocket(url string) net.Conn {
 	if !strings.HasPrefix(string(head), "HTTP/1.1 101") {
 		w.t.Fatalf("upgrade answers %q", head)
 	}
-	return conn
+	for line := range strings.SplitSeq(string(head), "\r\n") {
+		if name, value, _ := strings.Cut(line, ": "); strings.EqualFold(name, "Sec-WebSocket-Extensions") {
+			agreed += value
+		}
+	}
+	return conn, agreed
 }
 
 // rawConn is a connection without a word said.

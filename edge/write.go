@@ -15,8 +15,11 @@ import (
 // wires are an event's frames, made once for all who receive it.
 type wires struct {
 	about       about
+	alone       bool       // they are for one session
+	press       sync.Mutex // held while one of them is compressed, so that it is once
 	plain, thin lazy
-	invalid     lazy // changes of users: for thin sessions that do not have the user
+	invalid     lazy                         // changes of users: for thin sessions that do not have the user
+	objects     atomic.Pointer[objectsFrame] // what the last one lacked who lacked anything
 }
 
 // wiresOf returns the frames of an event, of which shared holds the one place.
@@ -55,7 +58,7 @@ func (s *Session) frame(ev *protocol.Event, w *wires, g *given) (objects, frame 
 	if s.thin {
 		return s.thinFrame(ev, w, g)
 	}
-	return nil, w.plain.get(func() []byte { return ev.Payload })
+	return nil, w.plain.get(s, w, func() []byte { return ev.Payload })
 }
 
 // say puts a frame of ours into the outbox.
@@ -127,7 +130,7 @@ func (s *Session) overflow() {
 // sayBoot puts a boot frame into the outbox.
 func (s *Session) sayBoot(name string, body []byte) {
 	l := loans.Get().(*loan)
-	l.buf = appendTyped(l.buf[:0], name, body)
+	l.buf = s.edge.press.shrink(appendTyped(l.buf[:0], name, body), 0, s.window)
 	s.putFree(item{frame: l.buf, class: protocol.ClassControl, loan: l})
 }
 
@@ -145,10 +148,11 @@ func (s *Session) putFree(it item) {
 // answer puts the answer to a query into the outbox. The query's place is free when it is written, so a client that asks
 // faster than it reads is not read on, but not closed either.
 func (s *Session) answer(body []byte) {
+	frame := s.edge.press.shrink(wireText(body), 0, s.window)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ending {
-		s.out.add(item{frame: wireText(body), class: protocol.ClassControl, free: true, slot: true})
+		s.out.add(item{frame: frame, class: protocol.ClassControl, free: true, slot: true})
 		s.writeLocked()
 	}
 }

@@ -27,7 +27,7 @@ var metricAreas = []struct {
 	title    string
 	prefixes []string
 }{
-	{"Sockets", []string{"flannel_connection", "flannel_handshake", "flannel_admission", "flannel_drain", "flannel_client_frames", "flannel_slow", "flannel_outbox", "flannel_panics", "flannel_token"}},
+	{"Sockets", []string{"flannel_connection", "flannel_handshake", "flannel_admission", "flannel_drain", "flannel_client_frames", "flannel_slow", "flannel_outbox", "flannel_panics", "flannel_token", "flannel_compression"}},
 	{"Coming back", []string{"flannel_resume", "flannel_replay"}},
 	{"Calls and writes", []string{"flannel_http", "flannel_write", "flannel_auth"}},
 	{"Reads", []string{"flannel_query"}},

@@ -53,6 +53,11 @@ var connections = Board{
 			{"Events told again", "short", "At its bound of thousands, clients were away for long: the next step is resync.", curves, []Query{quantile("p$quantile", "flannel_replay_events", "$quantile")}},
 			{"How long sockets were open", "s", "Short lives are clients that come and go in a loop.", curves, []Query{quantile("p50", "flannel_connection_duration_seconds", "0.5")}},
 		}},
+		{"Compression", []Panel{
+			{"Sockets that have agreed on it", "short", "0 while browsers are connected: something on the way takes the offer away.", curves, []Query{gauge("compressed", "flannel_compression_connections", ""), gauge("open", "flannel_connections", "")}},
+			{"Bytes of messages, before and after", "Bps", "Hardly a difference: what is sent is not text, and compressing it is for nothing. Events count once, whoever receives them.", curves, []Query{rate("{{direction}} {{form}}", "flannel_compression_bytes_total", "direction, form")}},
+			{"Messages, and those that found everything busy", "ops", "busy near out: boots come faster than edge.compression_parallel takes; they go as they are.", curves, []Query{rate("{{direction}}", "flannel_compression_messages_total", "direction"), rate("busy", "flannel_compression_busy_total", "")}},
+		}},
 		{"Drain and tokens", []Panel{
 			{"Draining nodes", "short", "More than a rollout takes at once: sessions move twice.", curves, []Query{gauge("nodes", "flannel_draining", "")}},
 			{"Sessions still to go", "short", "Flat above 0: docs/runbooks/drain-stuck.md.", curves, []Query{gauge("sessions", "flannel_drain_remaining_connections", "")}},

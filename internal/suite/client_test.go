@@ -274,3 +274,55 @@ func TestClient_OutlivesItsToken(t *testing.T) {
 		t.Errorf("%d tokens", n)
 	}
 }
+
+// TestClient_Compressed: everything through a connection that has agreed on compression: a boot, questions and answers, long
+// messages in both directions, what was missed.
+func TestClient_Compressed(t *testing.T) {
+	w := newWorld(t, 530)
+	channel := generalOf(t, w)
+	compressed := func(o *thinclient.Options) { o.Compression = true }
+	ana, bo := dialThin(t, w, w.member(0), compressed), dialThin(t, w, w.member(1), nil)
+	plain := dialThin(t, w, w.member(0), nil)
+	if a, b := ana.Boot(), plain.Boot(); a.Self.ID != b.Self.ID || len(a.Channels) != len(b.Channels) || len(a.Channels) == 0 {
+		t.Errorf("boots of %d and %d channels", len(a.Channels), len(b.Channels))
+	}
+	text := strings.Repeat("what is said ünïcödé ", 100)
+	if _, err := ana.Send(t.Context(), thinclient.Outgoing{Channel: channel, Text: text + "1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*thinclient.Client{ana, bo, plain} {
+		heard(t, c, "the message", text1(text+"1"))
+	}
+	if _, err := bo.Send(t.Context(), thinclient.Outgoing{Channel: channel, Text: text + "2"}); err != nil {
+		t.Fatal(err)
+	}
+	heard(t, ana, "the answer", text1(text+"2"))
+	var ids []protocol.UserID
+	for i := range 20 {
+		ids = append(ids, w.member(i).id)
+	}
+	users, err := ana.Users(t.Context(), ids...)
+	if err != nil || len(users) != len(ids) {
+		t.Errorf("%d users, %v", len(users), err)
+	}
+	all := samples(t, w.reg)
+	for _, c := range []struct {
+		name, label string
+		least       float64
+	}{
+		{"flannel_compression_messages_total{", `"out"`, 3}, {"flannel_compression_messages_total{", `"in"`, 1}, {"flannel_compression_connections{", "", 1},
+	} {
+		found := false
+		for series, v := range all {
+			if strings.HasPrefix(series, c.name) && strings.Contains(series, c.label) {
+				found = true
+				if v < c.least {
+					t.Errorf("%s is %v", series, v)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("there is no %s with %s", c.name, c.label)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/slack-go/slack"
 
+	thinclient "flannel/client"
 	"flannel/node"
 	"flannel/protocol"
 )
@@ -31,6 +32,7 @@ var elsewhere = map[string][2]string{
 	"flannel_cache_fill_discarded_total":             {"cache/objects_test.go", "flannel_cache_fill_discarded_total"},
 	"flannel_cache_fill_outrun_total":                {"cache/objects_test.go", "flannel_cache_fill_outrun_total"},
 	"flannel_cache_rejected_sets_total":              {"cache/objects_test.go", "flannel_cache_rejected_sets_total"},
+	"flannel_compression_busy_total":                 {"edge/compression_test.go", "flannel_compression_busy_total"},
 	"flannel_drain_remaining_connections":            {"edge/timers_test.go", "flannel_drain_remaining_connections"},
 	"flannel_events_dropped_total":                   {"edge/review_test.go", "flannel_events_dropped_total"},
 	"flannel_handshakes_inflight":                    {"edge/slow_test.go", "flannel_handshakes_inflight"},
@@ -143,6 +145,13 @@ func work(t *testing.T, w *world, seen *motion) {
 	call(t, w.edgeURL(), "users.profile.set", bo.token, url.Values{"name": {"status_text"}, "value": {"busy"}})
 	await(peer, func(*slack.UserChangeEvent) bool { return true })
 	guest.rtm.Disconnect()
+
+	// Somebody compresses, and is told compressed.
+	c := dialThin(t, w, ana, func(o *thinclient.Options) { o.Compression = true })
+	if _, err := c.Send(t.Context(), thinclient.Outgoing{Channel: protocol.ChannelID(screen), Text: strings.Repeat("long ", 500)}); err != nil {
+		t.Fatal(err)
+	}
+	seen.look(t, w)
 
 	// Somebody comes back.
 	f := newFollower(w, bo)
