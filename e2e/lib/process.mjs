@@ -59,6 +59,11 @@ export class Child {
     return this.#ended;
   }
 
+  // write says something to a child that was started with a pipe for its standard input.
+  write(text) {
+    this.#child.stdin.write(text);
+  }
+
   // tail is the end of what the process said, for failure reports.
   tail() {
     return `--- last output of ${this.#name} ---\n${this.#tail.join('\n')}\n---`;
