@@ -19,6 +19,8 @@ type FanoutOptions struct {
 	Subscribers int
 	InFlight    []int
 	Each        time.Duration // how long each case is
+	// Text is how many characters the text of a message has; 0: as many as make it 200 bytes.
+	Text int
 }
 
 // DefaultFanout is what the target names.
@@ -46,6 +48,7 @@ func Fanout(ctx context.Context, b *Bench, opt FanoutOptions) (cases []Case, err
 		if err != nil {
 			return nil, err
 		}
+		talk.text = opt.Text
 		c, err := talk.run(ctx, "paced", opt.PacedFor, func(ctx context.Context, end time.Time) error { return talk.paced(ctx, opt.Pace, end) })
 		if err != nil {
 			return nil, err
@@ -62,6 +65,7 @@ func Fanout(ctx context.Context, b *Bench, opt FanoutOptions) (cases []Case, err
 	if err != nil {
 		return nil, err
 	}
+	talk.text = opt.Text
 	for _, air := range opt.InFlight {
 		c, err := talk.run(ctx, fmt.Sprintf("in flight %d", air), opt.Each, func(ctx context.Context, end time.Time) error { return talk.full(ctx, air, end) })
 		if err != nil {
@@ -75,6 +79,7 @@ func Fanout(ctx context.Context, b *Bench, opt FanoutOptions) (cases []Case, err
 // talk is what is said to one set of sessions.
 type talk struct {
 	b      *Bench
+	text   int // characters of a message's text, at least
 	opened load.Totals
 	last   int64          // number of the last message
 	air    map[int64]bool // those that not everybody has
@@ -125,7 +130,7 @@ func (t *talk) knock(ctx context.Context) error {
 func (t *talk) say(ctx context.Context, at time.Time) error {
 	t.last++
 	t.air[t.last] = true
-	if err := t.b.Target.Publish(ctx, load.Stamp(t.last, at)); err != nil {
+	if err := t.b.Target.Publish(ctx, prose(load.Stamp(t.last, at), t.last, t.text)); err != nil {
 		return fmt.Errorf("say something: %w", err)
 	}
 	return nil
@@ -193,6 +198,9 @@ func (t *talk) run(ctx context.Context, name string, each time.Duration, speak f
 	c.set("deliveries_per_s", delivered/used.took.Seconds())
 	if b.Target.Process != nil && delivered > 0 {
 		c.set("cpu_us_per_delivery", float64(used.server.Microseconds())/delivered)
+	}
+	if delivered > 0 {
+		c.set("bytes_per_delivery", float64(totals.Counts.Bytes)/delivered)
 	}
 	c.times(totals.Times)
 	c.generator(used)

@@ -52,6 +52,7 @@ var columns = []column{
 	{"messages_per_s", "messages/s", "%.1f"},
 	{"deliveries_per_s", "deliveries/s", "%.0f"},
 	{"cpu_us_per_delivery", "CPU µs/delivery", "%.2f"},
+	{"bytes_per_delivery", "bytes/delivery", "%.0f"},
 	{"p50_ms", "p50 ms", "%.2f"},
 	{"p99_ms", "p99 ms", "%.2f"},
 	{"p999_ms", "p99.9 ms", "%.2f"},

@@ -24,6 +24,8 @@ type Target struct {
 	Process *proc.Process
 	// Profile is the base URL of the server's pprof pages, over which a garbage collection is asked for; "" if it has none.
 	Profile string
+	// Compression is offered to the server.
+	Compression bool
 	// BackendCalls is how many calls the server has sent to what is behind it; nil if there is nothing.
 	BackendCalls func() int64
 	// Publish says something to all sessions; nil if the server cannot be asked to.
@@ -55,7 +57,7 @@ func (b *Bench) connect(ctx context.Context, phase string, sessions int, rate fl
 		return load.Totals{}, err
 	}
 	stop := b.watch(phase, sessions, func(c load.Counts) int64 { return c.Opened + c.Refused })
-	order := load.Connect{Address: t.Address, Language: t.Language, Paths: t.Paths, Until: t.Until, PatienceMS: int(patience / time.Millisecond), Parallel: 1 + 256/b.Crew.Size(), Again: rate == 0}
+	order := load.Connect{Address: t.Address, Language: t.Language, Paths: t.Paths, Until: t.Until, PatienceMS: int(patience / time.Millisecond), Parallel: 1 + 256/b.Crew.Size(), Again: rate == 0, Compression: t.Compression}
 	err := b.Crew.Connect(ctx, order, sessions, rate, b.Loopback)
 	stop()
 	if err != nil {

@@ -59,6 +59,9 @@ type Connect struct {
 	// Again lets connections that are turned away come back when the server says, or after a random time if it does not,
 	// until their patience is over.
 	Again bool `json:"again,omitempty"`
+	// Compression is offered, without context takeover: what the server says is inflated as far as it is looked at. Nothing that is
+	// sent is compressed.
+	Compression bool `json:"compression,omitempty"`
 	// Leave ends each connection as soon as it is in.
 	Leave bool `json:"leave,omitempty"`
 }

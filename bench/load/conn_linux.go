@@ -212,8 +212,12 @@ func (l *loop) request(c *conn) []byte {
 	if len(o.Paths) > 0 {
 		path = o.Paths[c.number%len(o.Paths)]
 	}
-	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n",
-		path, o.Address, handshakeKey)
+	offer := ""
+	if o.Compression {
+		offer = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"
+	}
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s\r\n",
+		path, o.Address, handshakeKey, offer)
 }
 
 func (l *loop) watch(c *conn, events uint32) {
@@ -309,6 +313,12 @@ func (l *loop) take(c *conn, data []byte) (used int) {
 			l.write(c, appendFrame(nil, opPong, c.mask, payload))
 		case opClose:
 			l.refused(c, retryMS(payload), "the server said goodbye: %s", closing(payload))
+		case packed | opText:
+			if body := l.unpacker.unpack(payload); body != nil {
+				l.frame(c, body, at)
+			} else {
+				l.end(c, "a message is not compressed as it should be")
+			}
 		default:
 			l.frame(c, payload, at)
 		}

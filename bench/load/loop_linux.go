@@ -26,6 +26,8 @@ type loop struct {
 	times  *Times
 	ticked int64 // when the last report was made
 
+	unpacker unpacker
+
 	crowd
 }
 

@@ -13,12 +13,14 @@ const (
 	opClose = 0x8
 	opPing  = 0x9
 	opPong  = 0xA
+	// packed is added to the opcode of a message that is compressed (RFC 7692).
+	packed = 0x40
 )
 
 // maxFrame bounds what a server may say at once: a full boot of the largest workspace is below it.
 const maxFrame = 256 << 20
 
-// nextFrame reads the first frame in b, without copying. size is 0 if it is not whole yet, and below 0 if it is no frame
+// nextFrame reads the first frame in b, without copying. op has packed added if it is compressed. size is 0 if it is not whole yet, and below 0 if it is no frame
 // that a server may send.
 func nextFrame(b []byte) (op byte, payload []byte, size int) {
 	if len(b) < 2 {
@@ -46,7 +48,7 @@ func nextFrame(b []byte) (op byte, payload []byte, size int) {
 		return 0, nil, 0
 	}
 	size = head + int(n)
-	return b[0] & 0xf, b[head:size], size
+	return b[0] & (packed | 0xf), b[head:size], size
 }
 
 // appendFrame appends a client's frame: masked, as the protocol wants it.

@@ -43,8 +43,12 @@ behind it in this process, or the one at --url, whose process --pid names.`,
 	return cmd
 }
 
+func compressionFlag(cmd *cobra.Command, on *bool) {
+	cmd.Flags().BoolVar(on, "compression", false, "offer compression (permessage-deflate); the generator inflates only what it looks at")
+}
+
 func newBenchConnect(a *app) *cobra.Command {
-	f, opt, boot := newLoadFlags(a), bench.DefaultConnect(), bootThin
+	f, opt, boot, compression := newLoadFlags(a), bench.DefaultConnect(), bootThin, false
 	cmd := &cobra.Command{
 		Use:   "connect",
 		Short: "What coming in costs: upgrade, hello and boot of users that the server knows",
@@ -53,6 +57,7 @@ counts. The second time is measured: the server's processor time for each, and h
 have begun. See flannel bench idle for what the server is.`,
 		Example: `  flannel bench connect
   flannel bench connect --boot lazy --compare --runs 5
+  flannel bench connect --compression
   flannel bench connect --sessions 500 --rate 250 --require 'cpu_us_per_connect<120' --json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,13 +67,14 @@ have begun. See flannel bench idle for what the server is.`,
 			if err := checkBoot(boot); err != nil {
 				return err
 			}
-			return f.run(cmd.Context(), scenario{name: "connect", sessions: opt.Sessions, boot: boot, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
+			return f.run(cmd.Context(), scenario{name: "connect", sessions: opt.Sessions, boot: boot, compression: compression, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
 				return bench.Connect(ctx, b, opt)
 			}})
 		},
 	}
 	cmd.Flags().IntVar(&opt.Sessions, "sessions", opt.Sessions, "how many sessions")
 	cmd.Flags().Float64Var(&opt.Rate, "rate", opt.Rate, "how many come in a second")
+	compressionFlag(cmd, &compression)
 	cmd.Flags().StringVar(&boot, "boot", boot, "how sessions boot: thin; lazy (channels by their ids only); or none")
 	f.add(cmd)
 	return cmd

@@ -44,7 +44,9 @@ type scenario struct {
 	boot     string // how sessions boot: bootThin, bootLazy or bootNone
 	// bootBytes is how much the others tell who boots: what flannel did.
 	bootBytes int
-	run       func(ctx context.Context, b *bench.Bench) ([]bench.Case, error)
+	// compression is offered to the servers; those that do not know it decline.
+	compression bool
+	run         func(ctx context.Context, b *bench.Bench) ([]bench.Case, error)
 }
 
 func (f *loadFlags) add(cmd *cobra.Command) {
@@ -196,6 +198,7 @@ func (f *loadFlags) once(ctx context.Context, s *scenario, start starter, progre
 		return nil, series, err
 	}
 	defer stop()
+	target.Compression = s.compression
 	crew, err := startWorkers(f.generators)
 	if err != nil {
 		return nil, series, err

@@ -49,6 +49,27 @@ func TestBenchConnect_Figures(t *testing.T) {
 	}
 }
 
+// What is compressed is counted and timed like what is not, and is shorter: a boot, and a long message.
+func TestBench_Compression(t *testing.T) {
+	bytes := func(figure string, args ...string) float64 {
+		t.Helper()
+		figures, _ := sheetOf(t, args...)
+		if figures["p99_ms"] <= 0 || figures[figure] <= 0 {
+			t.Errorf("%v", figures)
+		}
+		return figures[figure]
+	}
+	connect := []string{"connect", "--sessions", "20", "--rate", "20"} // One at a time: a busy node compresses not all.
+	if plain, packed := bytes("bytes_per_connect", connect...), bytes("bytes_per_connect", append(connect, "--compression")...); packed > plain/3 {
+		t.Errorf("a boot of %v bytes is %v compressed", plain, packed)
+	}
+	fanout := []string{"fanout", "--paced-to", "20", "--pace", "20", "--paced-for", "1s", "--subscribers", "0", "--text", "3000"}
+	plain, packed := bytes("bytes_per_delivery", fanout...), bytes("bytes_per_delivery", append(fanout, "--compression")...)
+	if plain < 3000 || packed > 0.6*plain {
+		t.Errorf("a message of %v bytes is %v compressed", plain, packed)
+	}
+}
+
 // An edge that runs already, and people who have tokens.
 func TestBenchConnect_AtARunningEdge(t *testing.T) {
 	_, r := dev(t)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -48,12 +49,15 @@ time, and are timed from it. See flannel bench idle for what the server is.`,
 	return cmd
 }
 
+// maxBenchText is the longest text that a message may have over HTTP.
+const maxBenchText = 40_000
+
 func newBenchFanout(a *app) *cobra.Command {
-	f, opt := newLoadFlags(a), bench.DefaultFanout()
+	f, opt, compression := newLoadFlags(a), bench.DefaultFanout(), false
 	cmd := &cobra.Command{
 		Use:   "fanout",
 		Short: "Messages in one channel that everybody has on the screen",
-		Long: `Messages of 200 bytes in one channel that all sessions are in and have on their screen. First at an even pace, each at
+		Long: `Messages of 200 bytes (--text for longer ones) in one channel that all sessions are in and have on their screen. First at an even pace, each at
 its time, to --paced-to sessions: latency, and processor time for each delivery. Then to --subscribers, with so many
 messages in the air (--in-flight): as many deliveries as come through. Each delivery is counted, of each session, by its
 number: lost are those that did not come. Messages come from the made-up backend, which stores nothing; with --url, from
@@ -61,6 +65,7 @@ chat.postMessage in --channel. See flannel bench idle for what the server is.`,
 		Example: `  flannel bench fanout
   flannel bench fanout --compare --runs 5
   flannel bench fanout --subscribers 1000 --in-flight 1 --paced-to 0 --for 2s --json
+  flannel bench fanout --text 2000 --compression
   flannel bench fanout --in-flight 8 --require 'deliveries_per_s>300000' --require 'p99_ms_paced<20'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,8 +76,10 @@ chat.postMessage in --channel. See flannel bench idle for what the server is.`,
 				return &usageError{errors.New("--for, --paced-for and --pace must be above 0")}
 			case (f.url == "") != (f.channel == ""):
 				return &usageError{errors.New("--url and --channel belong together: where are messages to be said?")}
+			case opt.Text < 0 || opt.Text > maxBenchText:
+				return &usageError{fmt.Errorf("--text is from 0 to %d characters", maxBenchText)}
 			}
-			return f.run(cmd.Context(), scenario{name: "fanout", sessions: opt.Sessions(), boot: bootThin, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
+			return f.run(cmd.Context(), scenario{name: "fanout", sessions: opt.Sessions(), boot: bootThin, compression: compression, run: func(ctx context.Context, b *bench.Bench) ([]bench.Case, error) {
 				return bench.Fanout(ctx, b, opt)
 			}})
 		},
@@ -83,6 +90,8 @@ chat.postMessage in --channel. See flannel bench idle for what the server is.`,
 	cmd.Flags().IntVar(&opt.Subscribers, "subscribers", opt.Subscribers, "how many sessions hear as much as comes through; 0 leaves it out")
 	cmd.Flags().IntSliceVar(&opt.InFlight, "in-flight", opt.InFlight, "messages in the air; a case for each")
 	cmd.Flags().DurationVar(&opt.Each, "for", opt.Each, "how long each of these cases is")
+	cmd.Flags().IntVar(&opt.Text, "text", 0, "characters of the text of each message (default: as many as make it 200 bytes)")
+	compressionFlag(cmd, &compression)
 	cmd.Flags().StringVar(&f.channel, "channel", "", "where to say it, with --url: a channel that all of --tokens are in")
 	f.add(cmd)
 	return cmd
