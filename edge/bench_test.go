@@ -26,7 +26,7 @@ func BenchmarkDeliver(b *testing.B) {
 			for i := range sessions {
 				client, server := net.Pipe()
 				read.Go(func() { drain(client) })
-				sessions[i] = &Session{edge: e, raw: server}
+				sessions[i] = &Session{edge: e, id: nobody, raw: server}
 			}
 			ev := messageEvent(0)
 			ev.Payload = []byte(`{"type":"message","text":"` + strings.Repeat("x", 270) + `"}`)
@@ -90,7 +90,7 @@ func heap() uint64 {
 func TestDeliver_SharesOneFrame(t *testing.T) {
 	e := &Edge{cfg: Default(), now: time.Now, metrics: newMetrics(prometheus.NewRegistry())}
 	e.cfg.OutboxFrames = 1 << 20
-	s := &Session{edge: e, held: true, writing: true} // nobody writes
+	s := &Session{edge: e, id: nobody, held: true, writing: true} // nobody writes
 	s.early.open()
 	s.early.items = make([]item, 0, 300)
 	ev, shared := messageEvent(1), new(atomic.Value)
@@ -112,7 +112,7 @@ func BenchmarkOutbox(b *testing.B) {
 	e := &Edge{cfg: Default(), now: time.Now, metrics: newMetrics(prometheus.NewRegistry()), doors: Doors{Queries: &fakeQueries{}}}
 	sessions := make([]*Session, n)
 	for i := range sessions {
-		sessions[i] = &Session{edge: e, thin: true, writing: true}
+		sessions[i] = &Session{edge: e, id: nobody, thin: true, writing: true}
 		sessions[i].given.add("U1")
 		sessions[i].given.add("C1")
 	}

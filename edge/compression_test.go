@@ -176,7 +176,7 @@ func TestCompression_OncePerEvent(t *testing.T) {
 	e.press = newPress(&e.cfg, e.metrics)
 	var sessions []*Session
 	for i := range 1000 {
-		s := &Session{edge: e, held: true, thin: i%3 == 0}
+		s := &Session{edge: e, id: nobody, held: true, thin: i%3 == 0}
 		if i%2 == 0 {
 			s.window = maxWindow
 		}
@@ -232,7 +232,7 @@ func TestObjects_AreSharedByThoseWhoLackTheSame(t *testing.T) {
 	frames := make(map[*byte]int)
 	deliver := func(n int, window uint8, known ...protocol.ObjectID) (first string) {
 		for range n {
-			s := &Session{edge: e, held: true, thin: true, window: window}
+			s := &Session{edge: e, id: nobody, held: true, thin: true, window: window}
 			for _, id := range known {
 				s.given.add(id)
 			}

@@ -13,8 +13,8 @@ var ErrForward = errors.New("not answered here: forward the call")
 
 // Queries answers reads. Errors are *protocol.Error.
 type Queries interface {
-	// Identify returns who the bearer of a token is.
-	Identify(ctx context.Context, token string) (protocol.Identity, error)
+	// Identify returns who the bearer of a token is. Nobody may change it: all who bear the token share it.
+	Identify(ctx context.Context, token string) (*protocol.Identity, error)
 	// Answer answers a cached Web API method, or returns ErrForward.
 	Answer(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error)
 	// Query answers the edge query API.

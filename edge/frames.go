@@ -176,7 +176,7 @@ func (s *Session) post(f protocol.ClientFrame, m protocol.MessageFrame) {
 	}
 	reply, err := s.edge.forward(ctx, "socket", &protocol.Call{
 		Method: "chat.postMessage", Token: s.credential().token, ContentType: "application/json", Body: protocol.MustMarshal(fields), Remote: s.raw.RemoteAddr().String(),
-	}, s.id)
+	}, s.id.User)
 	if err != nil {
 		pe := protocol.AsError(err)
 		if pe.Code == protocol.CodeInternal {
@@ -270,7 +270,7 @@ func (s *Session) find(f protocol.ClientFrame, q protocol.QueryFrame) {
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, s.edge.cfg.CallTimeout)
 	defer cancel()
-	reply, err := s.edge.doors.Queries.Query(ctx, s.id, q.Method, q.Args)
+	reply, err := s.edge.doors.Queries.Query(ctx, *s.id, q.Method, q.Args)
 	if err != nil {
 		reply = s.edge.refusal(err)
 	}

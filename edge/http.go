@@ -126,10 +126,10 @@ func (e *Edge) api(c context.Context, ctx *fasthttp.RequestCtx, method string) (
 	call.Token = args.Token(string(ctx.Request.Header.Peek("Authorization")), string(ctx.Request.Header.Cookie("d")))
 	m, known := protocol.Methods[method]
 	if !known {
-		return e.forward(c, "http", call, protocol.Identity{})
+		return e.forward(c, "http", call, "")
 	}
 	if !m.Cached && method != "rtm.start" {
-		return e.forward(c, "http", call, protocol.Identity{})
+		return e.forward(c, "http", call, "")
 	}
 	id, err := e.doors.Queries.Identify(c, call.Token)
 	if err != nil {
@@ -143,9 +143,9 @@ func (e *Edge) api(c context.Context, ctx *fasthttp.RequestCtx, method string) (
 		return nil, &protocol.Error{Code: protocol.CodeRateLimited, Retry: wait}
 	}
 	args[argToken], args[argMethod] = call.Token, method
-	reply, err := e.doors.Queries.Answer(c, id, method, args, call.Host)
+	reply, err := e.doors.Queries.Answer(c, *id, method, args, call.Host)
 	if errors.Is(err, ErrForward) {
-		return e.forward(c, "http", call, id)
+		return e.forward(c, "http", call, id.User)
 	}
 	return reply, err
 }
@@ -159,8 +159,8 @@ func (e *Edge) limit(user protocol.UserID, method string) time.Duration {
 }
 
 // forward passes a call on and holds its answer back until the node has seen what it did, so that whoever wrote reads
-// it at once.
-func (e *Edge) forward(c context.Context, op string, call *protocol.Call, id protocol.Identity) (*protocol.Reply, error) {
+// it at once. user is whose call it is, "" if that is not known.
+func (e *Edge) forward(c context.Context, op string, call *protocol.Call, user protocol.UserID) (*protocol.Reply, error) {
 	began := e.now()
 	reply, err := e.doors.Writer.Forward(c, call)
 	e.metrics.writeTime.WithLabelValues(op).Observe(e.now().Sub(began).Seconds())
@@ -174,12 +174,14 @@ func (e *Edge) forward(c context.Context, op string, call *protocol.Call, id pro
 		return reply, nil
 	}
 	e.metrics.unseen.Inc()
-	if id.User == "" {
-		if id, err = e.doors.Queries.Identify(c, call.Token); err != nil {
+	if user == "" {
+		id, err := e.doors.Queries.Identify(c, call.Token)
+		if err != nil {
 			return reply, nil //nolint:nilerr // The write stands; its writer may read a little late.
 		}
+		user = id.User
 	}
-	e.doors.Queries.RaiseFloor(id.User, reply.Position)
+	e.doors.Queries.RaiseFloor(user, reply.Position)
 	return reply, nil
 }
 
@@ -215,7 +217,7 @@ func (e *Edge) query(c context.Context, ctx *fasthttp.RequestCtx, path string) (
 		e.metrics.rejected.WithLabelValues("calls", "rate").Inc()
 		return nil, &protocol.Error{Code: protocol.CodeRateLimited, Retry: wait}
 	}
-	return e.doors.Queries.Query(c, id, strings.TrimSuffix(path, "/"), body)
+	return e.doors.Queries.Query(c, *id, strings.TrimSuffix(path, "/"), body)
 }
 
 // queryRate is what edge queries are counted as, all kinds together: they have no tier of their own.

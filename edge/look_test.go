@@ -9,7 +9,7 @@ import (
 // second.
 func TestLook_AnIdleSessionTwiceAPing(t *testing.T) {
 	e := &Edge{cfg: Default(), born: time.Unix(0, 0)}
-	s := &Session{edge: e, number: 7, ending: true}
+	s := &Session{edge: e, id: nobody, number: 7, ending: true}
 	e.sessions.add(s, 1)
 	clock := func(now tick) time.Time { return e.born.Add(time.Duration(now-1) * tickLength) }
 	looks, pings := 0, 0
@@ -34,7 +34,7 @@ func BenchmarkLook(b *testing.B) {
 	const n = 15_000
 	e := &Edge{cfg: Default(), born: time.Unix(0, 0)}
 	for i := range n {
-		s := &Session{edge: e, number: uint32(i), ending: true}
+		s := &Session{edge: e, id: nobody, number: uint32(i), ending: true}
 		e.sessions.add(s, s.round(0, e.pings()))
 	}
 	b.ReportAllocs()

@@ -92,7 +92,7 @@ func (s *Session) presenceQuery(f protocol.ClientFrame) {
 func (s *Session) doubt(known map[protocol.UserID]protocol.Presence, until time.Time) bool {
 	var doubted []protocol.UserID
 	for id := range known {
-		if may, _ := s.edge.doors.Queries.Hears(s.id, id); !may {
+		if may, _ := s.edge.doors.Queries.Hears(*s.id, id); !may {
 			doubted = append(doubted, id)
 			delete(known, id)
 		}

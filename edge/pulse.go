@@ -124,7 +124,7 @@ func (s *Session) tellPresence() {
 			continue
 		}
 		// What the client might hear when it was collected it may not hear any more. If nobody can tell now, it waits.
-		switch may, known := s.edge.doors.Queries.Hears(s.id, user); {
+		switch may, known := s.edge.doors.Queries.Hears(*s.id, user); {
 		case may:
 			users[i] = append(users[i], user)
 		case !known:

@@ -92,7 +92,7 @@ func TestSetPresence_IsAKillSwitch(t *testing.T) {
 
 // BenchmarkPulse is what telling a session of ten changes costs.
 func BenchmarkPulse(b *testing.B) {
-	s := &Session{edge: &Edge{metrics: newMetrics(nil), doors: Doors{Queries: &fakeQueries{}}}, batch: true}
+	s := &Session{edge: &Edge{metrics: newMetrics(nil), doors: Doors{Queries: &fakeQueries{}}}, id: nobody, batch: true}
 	s.ending = true
 	users := make([]protocol.UserID, 10)
 	for i := range users {

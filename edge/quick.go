@@ -69,7 +69,7 @@ func (s *Session) appendAnswer(dst, id, method, args []byte) ([]byte, bool) {
 		frame = append(append(frame, `{"reply_to":`...), id...)
 	}
 	at := len(frame)
-	frame, ok := s.edge.doors.Queries.Ready(&s.id, method, args, frame)
+	frame, ok := s.edge.doors.Queries.Ready(s.id, method, args, frame)
 	if !ok {
 		return frame[:start], false
 	}

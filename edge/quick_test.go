@@ -125,7 +125,7 @@ func TestQuick_AReaderThatStopsIsNotReadOn(t *testing.T) {
 	}
 	eventually(t, "reading stops", stalled)
 	s.reading.Lock()
-	waits := len(s.rest)
+	waits := len(s.rest())
 	s.reading.Unlock()
 	s.mu.Lock()
 	if !s.out.empty() {

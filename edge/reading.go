@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -70,7 +71,7 @@ func (s *Session) Readable(buf []byte) {
 		}
 	}()
 	defer s.guard()
-	have := copy(buf, s.rest)
+	have := copy(buf, s.rest())
 	n, err := s.raw.Read(buf[have:]) // which does not wait: there is something, and nobody else reads
 	if err != nil {
 		s.endReadingLocked(err)
@@ -94,18 +95,50 @@ func (s *Session) took(data []byte) (more bool, err error) {
 	s.cork()
 	defer s.uncork()
 	n, _, stalled, err := s.consume(data)
-	if s.rest = nil; n < len(data) {
-		s.rest = slices.Clone(data[n:])
+	h := s.half
+	if h.rest = nil; n < len(data) {
+		h.rest = slices.Clone(data[n:])
+	}
+	if h.rest == nil && h.heldBack == nil && h.intake.kind == 0 {
+		s.half = nil
+		halves.Put(h)
 	}
 	return !stalled && err == nil, err
+}
+
+// half is what has been read of a session in part.
+type half struct {
+	intake   intake
+	rest     []byte // read, and not handled yet: the beginning of a frame, or what stands behind heldBack
+	heldBack []byte // a query that waits for a place
+}
+
+// halves are lent while frames are handled, and for longer only if something is left over: an idle session has none.
+var halves = sync.Pool{New: func() any { return new(half) }}
+
+// halfway returns what is read in part, made if there is none.
+func (s *Session) halfway() *half {
+	if s.half == nil {
+		s.half = halves.Get().(*half)
+		s.half.intake = intake{limit: protocol.MaxFrame, deflate: s.window > 0}
+	}
+	return s.half
+}
+
+// rest returns what was read and not handled.
+func (s *Session) rest() []byte {
+	if s.half == nil {
+		return nil
+	}
+	return s.half.rest
 }
 
 // goOn handles what the client sent before the socket was parked.
 func (s *Session) goOn() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	if len(s.rest) > 0 && !s.done {
-		s.handOver(s.rest) // The reactor has it, and may not do more than wait for reading.
+	if rest := s.rest(); len(rest) > 0 && !s.done {
+		s.handOver(rest) // The reactor has it, and may not do more than wait for reading.
 	}
 }
 
@@ -115,7 +148,7 @@ func (s *Session) resume() {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	defer s.guard()
-	if !s.done && s.handOver(s.rest) {
+	if !s.done && s.handOver(s.rest()) {
 		s.socket.Rearm() //nolint:errcheck // It has gone, and hangUp ends the session.
 	}
 }
@@ -167,12 +200,13 @@ func (s *Session) hangUp(after time.Duration) {
 // readLoop handles frames until the socket ends, and returns why it did.
 func (s *Session) readLoop(ctx context.Context) error {
 	buf := make([]byte, 4<<10)
-	have := copy(buf, s.rest) // which is no longer than the HTTP server's buffer
-	if have < len(s.rest) {
-		buf = slices.Clone(s.rest)
+	h := s.halfway()
+	have := copy(buf, h.rest) // which is no longer than the HTTP server's buffer
+	if have < len(h.rest) {
+		buf = slices.Clone(h.rest)
 		have = len(buf)
 	}
-	s.rest = nil
+	h.rest = nil
 	s.mu.Lock()
 	s.roomy = make(chan struct{}, 1)
 	s.mu.Unlock()
@@ -210,14 +244,15 @@ func (s *Session) readLoop(ctx context.Context) error {
 // stalled: there is no room for a query, which is kept; it goes on when there is. An error ends the session.
 func (s *Session) consume(data []byte) (n, needs int, stalled bool, err error) {
 	now := s.edge.now() // One for all: they came in one piece.
-	if held := s.heldBack; held != nil {
+	h := s.halfway()
+	if held := h.heldBack; held != nil {
 		if !s.handle(opText, held, now) {
 			return 0, 0, true, nil
 		}
-		s.heldBack = nil
+		h.heldBack = nil
 	}
 	for {
-		op, payload, size, more, err := s.intake.next(data[n:])
+		op, payload, size, more, err := h.intake.next(data[n:])
 		if err != nil {
 			s.end(closeCodeOf(err), nil, true)
 			return n, 0, false, err
@@ -250,8 +285,8 @@ func (s *Session) consume(data []byte) (n, needs int, stalled bool, err error) {
 
 // whole handles one whole message or ping. taken is false if it has to wait; then it is kept.
 func (s *Session) whole(op byte, payload []byte, now time.Time) (taken bool, err error) {
-	if op < opClose && s.intake.packed {
-		in, err := inflate(payload, s.intake.limit)
+	if in := &s.half.intake; op < opClose && in.packed {
+		in, err := inflate(payload, in.limit)
 		if err != nil {
 			return true, err
 		}
@@ -260,7 +295,7 @@ func (s *Session) whole(op byte, payload []byte, now time.Time) (taken bool, err
 		payload = in.body
 	}
 	if taken = s.handle(op, payload, now); !taken {
-		s.heldBack = slices.Clone(payload)
+		s.half.heldBack = slices.Clone(payload)
 	}
 	return taken, nil
 }
@@ -303,7 +338,7 @@ func (s *Session) handle(op byte, payload []byte, now time.Time) bool {
 	s.alive(now)
 	switch {
 	case op == opPong:
-	case s.heldBack == nil && !s.paced(now):
+	case s.half.heldBack == nil && !s.paced(now):
 	case op == opPing:
 		s.put(wire(opPong, payload), protocol.ClassControl)
 	case op == opBinary:

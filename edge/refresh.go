@@ -170,7 +170,7 @@ func (s *Session) renew(f protocol.ClientFrame, token string) {
 	now := s.edge.tickAt(at)
 	s.edge.sessions.need(s, s.dueAfter(now, at))
 	s.say(protocol.Refreshed{OK: true, ReplyTo: f.ID, Expires: s.credential().expires})
-	if err == nil && !s.sees(&id) {
+	if err == nil && !s.sees(id) {
 		s.edge.metrics.refreshes.WithLabelValues(refreshChanged).Inc()
 		s.Goodbye(protocol.CloseResync, 0)
 		return
@@ -189,6 +189,6 @@ func dead(err error) bool {
 
 // sees reports whether an identity shows what the session's shows. Which channels somebody is in is not told by tokens.
 func (s *Session) sees(id *protocol.Identity) bool {
-	have := &s.id
+	have := s.id
 	return id.Role.Full() == have.Role.Full() && id.Enterprise == have.Enterprise && id.Bot == have.Bot && slices.Equal(slices.Sorted(slices.Values(id.Workspaces)), slices.Sorted(slices.Values(have.Workspaces)))
 }

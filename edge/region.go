@@ -52,7 +52,7 @@ func (e *Edge) URL(id protocol.Identity, params map[string]string, host string, 
 		}
 		at = e.doors.Region.Self() // Any node serves; a ticket that is too long to travel is good here.
 	}
-	name, err := e.tickets.issue(id, token, params)
+	name, err := e.tickets.issue(token, params)
 	if err != nil {
 		e.metrics.rejected.WithLabelValues("tickets", "full").Inc()
 		return "", err

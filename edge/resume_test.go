@@ -106,7 +106,7 @@ func TestResume_ExcludedEventsAreNotReplayed(t *testing.T) {
 
 // BenchmarkDeliver_Thin is the cost of an event for each session after the first.
 func BenchmarkDeliver_Thin(b *testing.B) {
-	s := &Session{edge: &Edge{metrics: newMetrics(nil)}, thin: true}
+	s := &Session{edge: &Edge{metrics: newMetrics(nil)}, id: nobody, thin: true}
 	s.ending = true // Nothing is put into the outbox: it is the deciding that is measured.
 	ev, shared := placed(1), new(atomic.Value)
 	b.ReportAllocs()

@@ -23,7 +23,7 @@ func TestTickets_KeepLittleAndFew(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	table := newTickets(30*time.Second, 2, nil, func() time.Time { return now })
 	args := map[string]string{"token": "xoxp-ana", "text": strings.Repeat("x", 1<<20), "batch_presence_aware": "1", "exclude_events": strings.Repeat("x", maxParam+1)}
-	name, err := table.issue(protocol.Identity{User: "U1"}, "xoxp-ana", args)
+	name, err := table.issue("xoxp-ana", args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,11 +31,11 @@ func TestTickets_KeepLittleAndFew(t *testing.T) {
 	if got := fmt.Sprint(table.all[name].params); got != "map[batch_presence_aware:1]" {
 		t.Errorf("it keeps %.200s", got)
 	}
-	other, _ := table.issue(protocol.Identity{User: "U1"}, "xoxp-ana", nil)
-	if _, err := table.issue(protocol.Identity{User: "U1"}, "xoxp-ana", nil); protocol.AsError(err).Code != protocol.CodeRateLimited || protocol.AsError(err).Retry <= 0 {
+	other, _ := table.issue("xoxp-ana", nil)
+	if _, err := table.issue("xoxp-ana", nil); protocol.AsError(err).Code != protocol.CodeRateLimited || protocol.AsError(err).Retry <= 0 {
 		t.Errorf("a third of two is issued: %v", err)
 	}
-	if got, ok := table.use(name); !ok || got.id.User != "U1" || got.token != "xoxp-ana" {
+	if got, ok := table.use(name); !ok || got.token != "xoxp-ana" {
 		t.Errorf("the ticket is %+v, %v", got, ok)
 	}
 	if _, ok := table.use(name); ok {

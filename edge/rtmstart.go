@@ -14,8 +14,8 @@ import (
 var startPrefix = []byte(`{"ok":true,"url":"`)
 
 // rtmStart forwards rtm.start and puts an address of this edge in place of the backend's.
-func (e *Edge) rtmStart(c context.Context, call *protocol.Call, id protocol.Identity, args protocol.Args) (*protocol.Reply, error) {
-	reply, err := e.forward(c, "http", call, id)
+func (e *Edge) rtmStart(c context.Context, call *protocol.Call, id *protocol.Identity, args protocol.Args) (*protocol.Reply, error) {
+	reply, err := e.forward(c, "http", call, id.User)
 	if err != nil || reply.Status != 200 {
 		return reply, err
 	}
@@ -32,7 +32,7 @@ func (e *Edge) rtmStart(c context.Context, call *protocol.Call, id protocol.Iden
 		if end >= 0 {
 			args[argToken] = call.Token
 			args[argMethod] = call.Method
-			url, err := e.URL(id, args, call.Host, false)
+			url, err := e.URL(*id, args, call.Host, false)
 			if err != nil {
 				closer.Close() //nolint:errcheck // The answer is given up.
 				return nil, err

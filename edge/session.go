@@ -71,17 +71,15 @@ type Session struct {
 	number uint32 // of all sessions of the node; it begins anew after four billion
 	opened tick
 	raw    net.Conn
-	direct syscall.RawConn // of raw; nil if the socket has to have a goroutine
-	id     protocol.Identity
+	direct syscall.RawConn    // of raw; nil if the socket has to have a goroutine
+	id     *protocol.Identity // nobody, until run knows who it is
 	token  string
 
 	// reading is held while frames are handled, by whoever reads. It is taken before mu. It guards what follows, but that
 	// readLoop's sessions have one reader who needs no lock.
 	reading  sync.Mutex
-	intake   intake
-	rest     []byte // read, and not handled yet: the beginning of a frame, or what stands behind heldBack
-	heldBack []byte // a query that waits for a place
-	pen      *pen   // while corked
+	half     *half // what is read in part; nil while nothing is
+	pen      *pen  // while corked
 	frames   pace
 	messages pace
 	typed    int64 // when typing was last passed on, in Unix nanoseconds
@@ -108,10 +106,13 @@ type Session struct {
 	following sync.Mutex
 }
 
+// nobody is who a session's client is until that is known.
+var nobody = new(protocol.Identity)
+
 // newSession takes conn over, of which the client has sent rest already.
 func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 	s := &Session{
-		edge: e, raw: conn, id: o.id, token: o.token, opened: e.tickAt(o.began), held: true, intake: intake{limit: protocol.MaxFrame, deflate: o.window > 0}, rest: rest, window: o.window,
+		edge: e, raw: conn, id: nobody, token: o.token, opened: e.tickAt(o.began), held: true, window: o.window,
 		thin: o.params["flannel"] == protocol.ThinVersion, batch: flag(o.params["batch_presence_aware"]), quiet: flag(o.params["no_query_on_subscribe"]),
 	}
 	if s.thin {
@@ -128,6 +129,9 @@ func newSession(e *Edge, conn net.Conn, rest []byte, o *opening) *Session {
 			s.exclude[name] = true
 		}
 	}
+	if len(rest) > 0 {
+		s.halfway().rest = rest
+	}
 	s.number = e.opened.Add(1)
 	s.direct = e.direct(conn)
 	s.alive(o.began)
@@ -140,7 +144,7 @@ func flag(v string) bool { return v == "1" || v == "true" }
 func (s *Session) User() protocol.UserID { return s.id.User }
 
 // Identity returns who the client is.
-func (s *Session) Identity() protocol.Identity { return s.id }
+func (s *Session) Identity() protocol.Identity { return *s.id }
 
 // run is the session's life: it opens, and then reads until the socket ends, or leaves that to the reactor.
 func (s *Session) run(o *opening) {
@@ -326,7 +330,7 @@ func (s *Session) identify(ctx context.Context) error {
 // welcome attaches the session, says hello, what it missed, and the boot. All of that stands before every live event.
 func (s *Session) welcome(ctx context.Context, o *opening) (outcome string, err error) {
 	e := s.edge
-	resumed, err := e.doors.Hub.Attach(ctx, s, s.id, o.from)
+	resumed, err := e.doors.Hub.Attach(ctx, s, *s.id, o.from)
 	if s.attached = err == nil; s.attached {
 		// Once more, now that the hub tells the session of a reset, which may hide a revocation: one before did not.
 		err = s.identify(ctx)
@@ -343,7 +347,7 @@ func (s *Session) welcome(ctx context.Context, o *opening) (outcome string, err 
 		s.putFree(item{frame: it.frame, class: it.class})
 	}
 	if s.thin && flag(o.params["boot"]) {
-		err := e.doors.Queries.Boot(ctx, s.id, flag(o.params["lazy_channels"]), func(boot, counts []byte) {
+		err := e.doors.Queries.Boot(ctx, *s.id, flag(o.params["lazy_channels"]), func(boot, counts []byte) {
 			s.sayBoot(protocol.FrameBoot, boot)
 			s.sayBoot(protocol.FrameCounts, counts)
 		})

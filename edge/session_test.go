@@ -432,7 +432,7 @@ type hooked struct {
 	after func()
 }
 
-func (h hooked) Identify(ctx context.Context, token string) (protocol.Identity, error) {
+func (h hooked) Identify(ctx context.Context, token string) (*protocol.Identity, error) {
 	id, err := h.fakeQueries.Identify(ctx, token)
 	h.after()
 	return id, err

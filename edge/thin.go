@@ -87,7 +87,7 @@ func (s *Session) objectsFor(ev *protocol.Event, w *wires, g *given) []byte {
 	if len(wanted) == 0 {
 		return nil
 	}
-	objects := s.edge.doors.Queries.Peek(s.id, wanted)
+	objects := s.edge.doors.Queries.Peek(*s.id, wanted)
 	m.givenSent.Add(float64(len(objects)))
 	m.givenMissing.Add(float64(len(wanted) - len(objects)))
 	objects = slices.DeleteFunc(objects, func(o protocol.Object) bool {

@@ -158,7 +158,7 @@ func TestGiven_IsBounded(t *testing.T) {
 
 // BenchmarkDeliver_OutOfView is what a message costs for a session that does not have its channel on the screen.
 func BenchmarkDeliver_OutOfView(b *testing.B) {
-	s := &Session{edge: &Edge{metrics: newMetrics(nil), now: time.Now}, thin: true}
+	s := &Session{edge: &Edge{metrics: newMetrics(nil), now: time.Now}, id: nobody, thin: true}
 	s.view.Store(newView([]protocol.ChannelID{"C1", "C3"}))
 	ev, shared := posted("C2", 1), new(atomic.Value)
 	b.ReportAllocs()
@@ -169,7 +169,7 @@ func BenchmarkDeliver_OutOfView(b *testing.B) {
 
 // BenchmarkDeliver_InView is what an event in view costs for a thin session that has its objects.
 func BenchmarkDeliver_InView(b *testing.B) {
-	s := &Session{edge: &Edge{metrics: newMetrics(nil), now: time.Now}, thin: true}
+	s := &Session{edge: &Edge{metrics: newMetrics(nil), now: time.Now}, id: nobody, thin: true}
 	s.ending = true // the outbox is not what is measured
 	for _, id := range []protocol.ObjectID{"U2", "C1"} {
 		s.given.add(id)
@@ -184,7 +184,7 @@ func BenchmarkDeliver_InView(b *testing.B) {
 
 // TestDeliver_AllocatesNothing: in view or out of it; fifty messages a second in a channel of 20,000 may not make garbage.
 func TestDeliver_AllocatesNothing(t *testing.T) {
-	s := &Session{edge: &Edge{metrics: newMetrics(nil), now: time.Now}, thin: true}
+	s := &Session{edge: &Edge{metrics: newMetrics(nil), now: time.Now}, id: nobody, thin: true}
 	s.ending = true
 	s.view.Store(newView([]protocol.ChannelID{"C1", "C3"}))
 	s.given.add("U2")

@@ -12,7 +12,6 @@ import (
 // ticket is a right to open one socket. It stands in the path of the address, because slack-go and its descendants
 // overwrite the query.
 type ticket struct {
-	id     protocol.Identity
 	token  string
 	params map[string]string
 	until  time.Time
@@ -35,7 +34,7 @@ func newTickets(life time.Duration, limit int, region Region, now func() time.Ti
 }
 
 // issue returns the name of a new ticket.
-func (t *tickets) issue(id protocol.Identity, token string, params map[string]string) (string, error) {
+func (t *tickets) issue(token string, params map[string]string) (string, error) {
 	name := rand.Text()
 	params = kept(params)
 	t.mu.Lock()
@@ -43,7 +42,7 @@ func (t *tickets) issue(id protocol.Identity, token string, params map[string]st
 	if len(t.all) >= t.max {
 		return "", &protocol.Error{Code: protocol.CodeRateLimited, Message: "too many clients are connecting", Retry: t.life / 10}
 	}
-	t.all[name] = ticket{id: id, token: token, params: params, until: t.now().Add(t.life)}
+	t.all[name] = ticket{token: token, params: params, until: t.now().Add(t.life)}
 	return name, nil
 }
 

@@ -36,7 +36,6 @@ func (e *Edge) originAllowed(ctx *fasthttp.RequestCtx) bool {
 // opening is what is known of a socket before it is one.
 type opening struct {
 	ticket  string            // the name in the path; "" if the token came in the query
-	id      protocol.Identity // zero if only the token is known
 	token   string
 	params  map[string]string
 	expired bool // the ticket is unknown, used, or too old
@@ -84,7 +83,7 @@ func (e *Edge) redeem(o *opening) {
 		return
 	}
 	t, ok := e.tickets.use(o.ticket)
-	o.id, o.token, o.expired = t.id, t.token, !ok
+	o.token, o.expired = t.token, !ok
 	for k, v := range t.params {
 		if _, there := o.params[k]; !there {
 			o.params[k] = v

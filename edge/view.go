@@ -190,7 +190,7 @@ func (s *Session) sendBadgesLocked() (all bool) {
 	s.mu.Unlock()
 	all = true
 	for _, ch := range moved {
-		m, known := s.edge.doors.Queries.Badge(s.id, ch)
+		m, known := s.edge.doors.Queries.Badge(*s.id, ch)
 		switch {
 		case !known: // Then the next time; if there is no room for it, what told of the rest was no news either.
 			all = false

@@ -48,23 +48,23 @@ type fakeQueries struct {
 	asked   func(token string)       // runs within Identify, if set
 }
 
-func (q *fakeQueries) Identify(_ context.Context, token string) (protocol.Identity, error) {
+func (q *fakeQueries) Identify(_ context.Context, token string) (*protocol.Identity, error) {
 	if q.asked != nil {
 		q.asked(token)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if code, ok := q.dead[token]; ok {
-		return protocol.Identity{}, &protocol.Error{Code: code, Retry: time.Second}
+		return nil, &protocol.Error{Code: code, Retry: time.Second}
 	}
 	id, ok := q.tokens[token]
 	switch {
 	case token == "":
-		return id, &protocol.Error{Code: protocol.CodeNotAuthed}
+		return nil, &protocol.Error{Code: protocol.CodeNotAuthed}
 	case !ok:
-		return id, &protocol.Error{Code: protocol.CodeInvalidAuth}
+		return nil, &protocol.Error{Code: protocol.CodeInvalidAuth}
 	}
-	return id, nil
+	return &id, nil
 }
 
 func (q *fakeQueries) Answer(ctx context.Context, id protocol.Identity, method string, args protocol.Args, host string) (*protocol.Reply, error) {

@@ -25,8 +25,9 @@ var (
 )
 
 // Identify implements edge.Queries.
-func (d doors) Identify(ctx context.Context, token string) (protocol.Identity, error) {
-	return d.n.query.Identify(ctx, token)
+func (d doors) Identify(ctx context.Context, token string) (*protocol.Identity, error) {
+	id, err := d.n.query.Identify(ctx, token)
+	return &id, err
 }
 
 // Answer implements edge.Queries.
