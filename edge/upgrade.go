@@ -35,7 +35,7 @@ func (e *Edge) originAllowed(ctx *fasthttp.RequestCtx) bool {
 
 // opening is what is known of a socket before it is one.
 type opening struct {
-	ticket  string            // the name in the path; "" if the token came in the query
+	ticket  string // the name in the path; "" if the token came in the query
 	token   string
 	params  map[string]string
 	expired bool // the ticket is unknown, used, or too old
