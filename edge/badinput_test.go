@@ -18,7 +18,7 @@ import (
 
 // TestBadInput_Frames says what each bad frame gets: an error and the socket stays, or a close code.
 func TestBadInput_Frames(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		w := newWorld(t, way)
 		for _, c := range []struct {
 			name, frame string
@@ -90,7 +90,7 @@ func clientFrame(first, second byte, payload string) []byte {
 
 // TestBadInput_Protocol sends what no library sends.
 func TestBadInput_Protocol(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		w := newWorld(t, way)
 		for name, c := range map[string]struct {
 			bytes []byte

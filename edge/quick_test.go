@@ -26,7 +26,7 @@ func sized(w *world) {
 
 // TestQuick_EveryQueryHasOneAnswer: whatever the sizes of the answers, those that are at hand and those that are not.
 func TestQuick_EveryQueryHasOneAnswer(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		w := newWorld(t, way, func(c *Config, w *world) {
 			c.FrameBurst = 10_000
 			sized(w)
@@ -64,7 +64,7 @@ func sizeOf(i int) int { return []int{0, 1, 80, 126, 700, 3000, 65_500, 70_001}[
 // TestQuick_AChangeAfterTheLookIsNotLost: a user changes after each look that answers a query. The client is told the change
 // itself, or that the user is invalid, but that never before the answer, which would undo it.
 func TestQuick_AChangeAfterTheLookIsNotLost(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		asked := 0
 		var w *world
 		w = newWorld(t, way, func(c *Config, world *world) {

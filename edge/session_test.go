@@ -217,7 +217,7 @@ func TestSession_FailuresOfTheDoors(t *testing.T) {
 }
 
 func TestSession_QueriesArePipelinedAndBounded(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		const places = 4
 		var running, most atomic.Int64
 		gate := make(chan struct{})
@@ -260,7 +260,7 @@ func TestSession_QueriesArePipelinedAndBounded(t *testing.T) {
 }
 
 func TestSession_LargeAnswersAreNoOverflow(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		w := newWorld(t, way, func(c *Config, w *world) {
 			c.OutboxBytes = 64 << 10
 			w.queries.query = func(context.Context, protocol.Identity, string, json.RawMessage) (*protocol.Reply, error) {
@@ -439,7 +439,7 @@ func (h hooked) Identify(ctx context.Context, token string) (*protocol.Identity,
 }
 
 func TestSession_ThePeerClosesAtOnce(t *testing.T) {
-	bothWays(t, func(t *testing.T, way option) {
+	everyWay(t, func(t *testing.T, way option) {
 		w := newWorld(t, way)
 		p := w.hello(w.ticketURL("xoxp-ana"))
 		began := time.Now()

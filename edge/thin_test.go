@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,6 +83,14 @@ func TestView_IsForThinSessions(t *testing.T) {
 	wantFrames(t, p, `"channel":"C2"`)
 }
 
+// wasGiven waits until it is remembered that a session was given an object: a moment after the answer that did so.
+func (w *world) wasGiven(id protocol.ObjectID) {
+	w.t.Helper()
+	eventually(w.t, "the answer is remembered", func() bool {
+		return slices.ContainsFunc(w.edge.sessions.all(), func(s *Session) bool { return s.given.has(id) })
+	})
+}
+
 // TestObjects_ComeOnceBeforeTheEvent: what an event names and the client was not given lately comes right before it.
 func TestObjects_ComeOnceBeforeTheEvent(t *testing.T) {
 	w := newWorld(t)
@@ -92,6 +101,7 @@ func TestObjects_ComeOnceBeforeTheEvent(t *testing.T) {
 	compatible, thin := w.hello(w.ticketURL("xoxp-ana")), w.hello(w.thinURL("xoxp-ana", ""))
 	thin.send(`{"id":1,"type":"query","method":"users/info","args":{"updated_ids":{"U3":5}}}`)
 	thin.until("reply_to")
+	w.wasGiven("U3")
 	said := func(seq int, refs ...protocol.ObjectID) {
 		ev := posted("C1", seq)
 		ev.Refs = refs
@@ -121,6 +131,7 @@ func TestUserChange_IsAnInvalidationForWhoDoesNotHaveThem(t *testing.T) {
 	compatible, thin := w.hello(w.ticketURL("xoxp-ana")), w.hello(w.thinURL("xoxp-ana", ""))
 	thin.send(`{"id":1,"type":"query","method":"users/info","args":{"updated_ids":{"U3":5}}}`)
 	thin.until("reply_to")
+	w.wasGiven("U3")
 	for i, u := range []protocol.UserID{"U1", "U2", "U3"} {
 		w.hub.publish(change(u, i+1))
 	}

@@ -274,13 +274,18 @@ type option func(*Config, *world)
 // others have real sockets.
 var inBubble sync.Map // of testing.TB
 
-// bothWays runs a test with sockets that are parked, and with a goroutine for each as on systems without a poller; and once more
-// with everything compressed that can be, in both directions.
+// everyWay is bothWays, and once more with everything compressed that can be, in both directions.
+func everyWay(t *testing.T, run func(t *testing.T, way option)) {
+	t.Helper()
+	bothWays(t, run)
+	t.Run("compressed", func(t *testing.T) { run(t, compressing) })
+}
+
+// bothWays runs a test with sockets that are parked, and with a goroutine for each as on systems without a poller.
 func bothWays(t *testing.T, run func(t *testing.T, way option)) {
 	t.Helper()
 	t.Run("parked", func(t *testing.T) { run(t, func(*Config, *world) {}) })
 	t.Run("apart", func(t *testing.T) { run(t, func(_ *Config, w *world) { w.apart = true }) })
-	t.Run("compressed", func(t *testing.T) { run(t, compressing) })
 }
 
 // compressing is for clients that offer compression, to an edge that takes all the trouble.
