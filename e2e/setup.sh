@@ -40,7 +40,9 @@ clients)
     [ -z "${CI:-}" ] || die "E2E_SKIP_LOCALSLACKIRC is not for CI"
     exit 0
   fi
-  install localslackirc localslackirc
+  # Debian only recommends python3-emoji; without it localslackirc 1.17 fails at the first text that it shows.
+  install localslackirc localslackirc python3-emoji
+  /usr/bin/python3 -c 'import emoji, websockets' || die "localslackirc lacks a library: apt-get install python3-emoji python3-websockets"
   ;;
 prometheus)
   # Only the programs are wanted: RUNLEVEL=1 keeps the package from starting a server on port 9090.
