@@ -146,8 +146,8 @@ func (c *Config) Validate() error {
 	if c.WriteVisible < 0 || c.DrainDelay < 0 || c.DrainTime < 0 || c.ReconnectStable < 0 {
 		errs = append(errs, errors.New("write_visible, drain_delay, drain_time and reconnect_stable: must not be below 0"))
 	}
-	if c.MaxLifetime != 0 && c.MaxLifetime < time.Minute {
-		errs = append(errs, errors.New("max_lifetime: must be 0 (no bound) or at least 1m"))
+	if c.MaxLifetime < 0 {
+		errs = append(errs, errors.New("max_lifetime: must not be below 0, which is no bound"))
 	}
 	if c.PingInterval > 30*time.Second {
 		errs = append(errs, errors.New("ping_interval: clients of the dialect want a ping at least every 30s"))
