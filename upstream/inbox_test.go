@@ -27,16 +27,13 @@ func TestStream_WhatWaitsComesInOneGo(t *testing.T) {
 
 		f.publish("C1")
 		synctest.Wait()
-		var want []string
 		for _, topic := range []protocol.Topic{"C1", "C1", "C1", "C2", "C1", "U1", "U1", "C1"} {
 			f.publish(topic)
 			f.watermark()
 		}
 		settle(5 * time.Second)
 
-		for _, ev := range []string{"C1/1", "C1/2", "C1/3", "C1/4", "C2/1", "C1/5", "U1/1", "U1/2", "C1/6"} {
-			want = append(want, ev)
-		}
+		want := []string{"C1/1", "C1/2", "C1/3", "C1/4", "C2/1", "C1/5", "U1/1", "U1/2", "C1/6"}
 		if fmt.Sprint(order) != fmt.Sprint(want) || c.longest != 3 {
 			t.Errorf("in runs of up to %d: %v\nwant up to 3: %v", c.longest, order, want)
 		}
